@@ -1,0 +1,212 @@
+"""One model in the engine: its runtime, its books, and what a step does with them. Engine thread only."""
+
+from __future__ import annotations
+
+import time
+
+from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, NoCells
+from nbllama.engine.jobs import Failed, Finished, FinishReason, Job, Progress, Started, Tokens
+from nbllama.engine.runtime import Runtime
+from nbllama.engine.scheduler import Scheduler, Step
+from nbllama.engine.sequence import Sequence
+from nbllama.engine.slots import SlotTable
+
+# A stream beside a prefill waits for the whole step: 250 ms is felt as a pause but not as a stall, and chunks below
+# about 64 tokens cost prefill speed (measured: 512/128/64/32/16 tokens a chunk: 144/146/137/132/108 tokens/s).
+PREFILL_SECONDS_BESIDE_OTHERS = 0.25
+SMALLEST_CHUNK = 16
+
+
+class Lane:
+    """Runs the jobs of one model, a step at a time."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        info = runtime.info
+        self.runtime = runtime
+        self.scheduler = Scheduler(SlotTable(info.max_sequences, can_share=info.can_share), n_batch=info.n_batch)
+        self._seconds_per_prefill_token = 0.0
+        self._touched: dict[int, Sequence] = {}
+        self._queue_changed = False
+        # After a preemption nobody is let in before somebody has left: who was sent away would take the cells again
+        # in the next step, and nobody would get anywhere.
+        self._crowded = False
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.scheduler.waiting or self.scheduler.running)
+
+    def add(self, job: Job) -> None:
+        self._touch(self.scheduler.add(job))
+        self._queue_changed = True
+
+    def cancel(self, job_id: str) -> None:
+        """Ends a job that is still here; a job that has ended already is not there to cancel."""
+        if sequence := self.scheduler.find(job_id):
+            self._finish(sequence, "cancelled")
+            self._queue_changed = True
+
+    def fail_all(self, error: EngineError) -> None:
+        """Ends every job with an error."""
+        for sequence in (*self.scheduler.running, *self.scheduler.waiting):
+            self._fail(sequence, error)
+
+    def step(self) -> None:
+        """Admit, plan, decode, sample, and hand out: the engine's heart."""
+        self._admit()
+        step = self.scheduler.next_step(self._prefill_budget())
+        if step is not None and self._decode(step):
+            self.scheduler.complete(step)
+            self._sample(step)
+
+    def collect(self) -> list[Sequence]:
+        """The sequences that something happened to since the last call."""
+        touched = list(self._touched.values())
+        self._touched.clear()
+        return touched
+
+    def close(self) -> None:
+        self.fail_all(EngineStopped("the server is stopping"))
+        self.runtime.close()
+
+    def _admit(self) -> None:
+        while not self._crowded and (placement := self.scheduler.can_admit()):
+            slot = self.scheduler.slots[placement.slot]
+            if placement.source is not None:
+                self.runtime.clear(placement.slot)
+                self.runtime.copy(placement.source, placement.slot, placement.keep)
+            elif len(slot.tokens) > placement.keep and not self.runtime.cut(placement.slot, placement.keep):
+                # Memory that cannot be cut there (recurrent, hybrid): what lay there is gone.
+                self.runtime.clear(placement.slot)
+                self.scheduler.slots.truncate(placement.slot, 0)
+                placement = type(placement)(placement.slot, 0, None)
+            self._start(self.scheduler.admit(placement))
+            self._queue_changed = True
+        if self._queue_changed:
+            self._queue_changed = False
+            self._tell_positions()
+
+    def _start(self, sequence: Sequence) -> None:
+        if sequence.sampler is None:
+            sequence.sampler = self.runtime.new_sampler(sequence.job.sampling)
+        if not sequence.started:
+            sequence.started = True
+            sequence.outcomes.append(Started(sequence.computed))
+        self._touch(sequence)
+
+    def _prefill_budget(self) -> int:
+        alone = not any(sequence.decodes for sequence in self.scheduler.running)
+        if alone or not self._seconds_per_prefill_token:
+            return self.runtime.info.n_batch
+        return max(SMALLEST_CHUNK, int(PREFILL_SECONDS_BESIDE_OTHERS / self._seconds_per_prefill_token))
+
+    def _decode(self, step: Step) -> bool:
+        began = time.perf_counter()
+        try:
+            self.runtime.decode(step.rows)
+        except NoCells:
+            self._make_room()
+            return False
+        except DecodeFailed as error:
+            for share in step.shares:
+                self._drop_cells(share.sequence)
+                self._fail(share.sequence, error)
+            return False
+        if step.n_prefill >= SMALLEST_CHUNK:
+            self._seconds_per_prefill_token = (time.perf_counter() - began) / step.n_prefill
+        return True
+
+    def _make_room(self) -> None:
+        """Frees cells: an idle prefix first, then the sequence that can wait best, which is recomputed later."""
+        idle = self.scheduler.slots.oldest_idle()
+        if idle is not None:
+            self.scheduler.slots.truncate(idle, 0)
+            self.runtime.clear(idle)
+        elif sequence := self.scheduler.preemptible():
+            self.runtime.clear(self.scheduler.preempt(sequence))
+            self._crowded = True
+        else:
+            for sequence in list(self.scheduler.running):
+                self._fail(sequence, NoCells("the context has no room for this request alone"))
+
+    def _sample(self, step: Step) -> None:
+        for share in step.shares:
+            if share.row is None:
+                self._tell_prefill(share.sequence)
+            elif share.sequence.job.max_tokens == 0:
+                # A request for no tokens warms the cache: the prompt is computed, nothing is drawn.
+                self._finish(share.sequence, "length")
+            else:
+                self._advance(share.sequence, share.row)
+
+    def _advance(self, sequence: Sequence, row: int) -> None:
+        """Draws the next token, adds what the guide forces after it, and ends the sequence where it is due."""
+        job, vocabulary = sequence.job, self.runtime.vocabulary
+        if sequence.sampler is None:
+            raise EngineError(f"{job.id} has no sampler")
+        if job.guide is not None:
+            job.guide.mask(self.runtime.logits(row))
+        token = self.runtime.sample(row, sequence.sampler)
+        sequence.tokens.append(token)
+        if vocabulary.is_end_of_generation(token):
+            self._finish(sequence, "end")
+            return
+        ids = [token]
+        if job.guide is not None:
+            job.guide.accept(ids)
+            if not job.guide.stop and (forced := self._forced(sequence)):
+                job.guide.accept(forced)
+                sequence.tokens.extend(forced)
+                ids.extend(forced)
+        text = "".join(sequence.detokenizer.feed(vocabulary.piece(token)) for token in ids)
+        sequence.outcomes.append(Tokens(tuple(ids), text))
+        self._touch(sequence)
+        if reason := self._due(sequence):
+            self._finish(sequence, reason)
+
+    def _forced(self, sequence: Sequence) -> list[int]:
+        room = min(sequence.job.max_tokens - sequence.n_generated, self.runtime.info.n_ctx - len(sequence.tokens))
+        return list(sequence.job.guide.forced())[: max(0, room)] if sequence.job.guide else []
+
+    def _due(self, sequence: Sequence) -> FinishReason | None:
+        if sequence.job.guide is not None and sequence.job.guide.stop:
+            return "stop"
+        if sequence.n_generated >= sequence.job.max_tokens:
+            return "length"
+        if len(sequence.tokens) >= self.runtime.info.n_ctx:
+            return "context"
+        return None
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        self._leave(sequence)
+        sequence.outcomes.append(Finished(reason, sequence.n_generated))
+
+    def _fail(self, sequence: Sequence, error: EngineError) -> None:
+        self._leave(sequence)
+        sequence.outcomes.append(Failed(error))
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.scheduler.finish(sequence)
+        self._crowded = False
+        if sequence.sampler is not None:
+            sequence.sampler.close()
+            sequence.sampler = None
+        self._touch(sequence)
+
+    def _drop_cells(self, sequence: Sequence) -> None:
+        """After a failed decode nobody knows what the cells hold."""
+        if sequence.slot is not None:
+            self.runtime.clear(sequence.slot)
+            self.scheduler.slots.truncate(sequence.slot, 0)
+            sequence.computed = 0
+
+    def _tell_positions(self) -> None:
+        for position, sequence in enumerate(self.scheduler.waiting):
+            sequence.outcomes.append(Progress(position + 1, 0, len(sequence.tokens)))
+            self._touch(sequence)
+
+    def _tell_prefill(self, sequence: Sequence) -> None:
+        sequence.outcomes.append(Progress(0, sequence.computed, len(sequence.tokens)))
+        self._touch(sequence)
+
+    def _touch(self, sequence: Sequence) -> None:
+        self._touched[sequence.order] = sequence

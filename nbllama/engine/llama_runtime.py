@@ -1,0 +1,295 @@
+"""The contract, by llama.cpp: the only file that imports llama_cpp.
+
+Over the low-level API, because the binding's high-level class cannot batch. All calls go through ctypes' CDLL, which
+releases the GIL: decode, load and tokenise run beside the event loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from nbllama.engine.errors import DecodeFailed, LoadFailed, NoCells
+from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
+from nbllama.engine.sampling import SamplingSettings
+
+log = logging.getLogger(__name__)
+_LEVELS = {3: logging.WARNING, 4: logging.ERROR}
+DEFAULT_CTX = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaOptions:
+    """How to load. `n_ctx` None = 8,192 or what the model was trained for, the smaller. Types by ggml number."""
+
+    n_ctx: int | None = None
+    n_threads: int | None = None
+    n_batch: int = 512
+    max_sequences: int = 16
+    flash_attention: bool = True
+    f32_cells: bool = False
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
+def _log_from_llama(level: int, text: bytes, _data: object) -> None:
+    if level in _LEVELS:
+        log.log(_LEVELS[level], "llama.cpp: %s", text.decode(errors="replace").rstrip())
+
+
+def initialise() -> None:
+    """Once a process, before the first load: llama.cpp's log goes to ours, warnings and errors only."""
+    llama_cpp.llama_log_set(_log_from_llama, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+
+
+class LlamaVocabulary:
+    """llama.cpp's tokenizer. Any thread, any time: it reads immutable data."""
+
+    def __init__(self, vocab: Any) -> None:
+        self._vocab = vocab
+        self.n_tokens = int(llama_cpp.llama_vocab_n_tokens(vocab))
+        self._pieces: dict[int, bytes] = {}
+        self._ends = frozenset(t for t in range(self.n_tokens) if llama_cpp.llama_vocab_is_eog(vocab, t))
+        self._control = self._find_control_tokens()
+
+    def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
+        data = text.encode("utf-8", errors="replace")
+        # One token covers at least a byte, but a tokenizer may add a leading space.
+        room = len(data) + 8
+        buffer = (llama_cpp.llama_token * room)()
+        n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, parse_control)
+        if n < 0:
+            buffer = (llama_cpp.llama_token * -n)()
+            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, -n, False, parse_control)
+        return list(buffer[:n])
+
+    def piece(self, token: int) -> bytes:
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._read_piece(token)
+        return known
+
+    def is_end_of_generation(self, token: int) -> bool:
+        return token in self._ends
+
+    def control_tokens(self) -> dict[str, int]:
+        return dict(self._control)
+
+    @property
+    def adds_bos(self) -> int | None:
+        bos = int(llama_cpp.llama_vocab_bos(self._vocab))
+        return bos if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(self._vocab) else None
+
+    def text_of(self, token: int) -> str:
+        """The spelling of a special token; empty for none."""
+        return self.piece(token).decode(errors="replace") if token >= 0 else ""
+
+    def _read_piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, 64, 0, True)
+        if n < 0:
+            buffer = ctypes.create_string_buffer(-n)
+            n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, -n, 0, True)
+        return buffer.raw[:n]
+
+    def _find_control_tokens(self) -> dict[str, int]:
+        special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        found = {}
+        for token in range(self.n_tokens):
+            if llama_cpp.llama_vocab_get_attr(self._vocab, token) & special:
+                found[self.text_of(token)] = token
+        found.pop("", None)
+        return found
+
+
+class LlamaSampler:
+    """A sampler chain with its random state."""
+
+    def __init__(self, settings: SamplingSettings) -> None:
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        for link in self._links(settings):
+            llama_cpp.llama_sampler_chain_add(chain, link)
+        self.chain: Any = chain
+
+    def close(self) -> None:
+        if self.chain is not None:
+            llama_cpp.llama_sampler_free(self.chain)
+            self.chain = None
+
+    @staticmethod
+    def _links(settings: SamplingSettings) -> list[Any]:
+        if settings.temperature <= 0:
+            return [llama_cpp.llama_sampler_init_greedy()]
+        seed = settings.seed if settings.seed is not None else secrets.randbits(32)
+        links = []
+        if settings.top_k > 0:
+            links.append(llama_cpp.llama_sampler_init_top_k(settings.top_k))
+        if settings.top_p < 1.0:
+            links.append(llama_cpp.llama_sampler_init_top_p(settings.top_p, 1))
+        if settings.min_p > 0.0:
+            links.append(llama_cpp.llama_sampler_init_min_p(settings.min_p, 1))
+        links.append(llama_cpp.llama_sampler_init_temp(settings.temperature))
+        links.append(llama_cpp.llama_sampler_init_dist(seed & 0xFFFFFFFF))
+        return links
+
+
+class LlamaRuntime:
+    """One model and one context. Load with `LlamaRuntime.load`."""
+
+    def __init__(self, model: Any, context: Any, info: RuntimeInfo, vocabulary: LlamaVocabulary) -> None:
+        self._model = model
+        self._context = context
+        self._memory = llama_cpp.llama_get_memory(context)
+        self.info = info
+        self.vocabulary = vocabulary
+        self._batch = llama_cpp.llama_batch_init(info.n_batch, 0, 1)
+
+    @classmethod
+    def load(
+        cls, path: Path, name: str, options: LlamaOptions, *, progress: Callable[[float], None] = lambda _: None
+    ) -> LlamaRuntime:
+        """Loads a GGUF file. `progress` gets 0.0 to 1.0. Raises LoadFailed with the file's name and the reason."""
+        check_file(path)
+        model = _load_model(path, progress)
+        trained = int(llama_cpp.llama_model_n_ctx_train(model))
+        n_ctx = options.n_ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
+        context = llama_cpp.llama_init_from_model(model, _context_params(options, n_ctx))
+        if not context:
+            llama_cpp.llama_model_free(model)
+            raise LoadFailed(f"{path} was loaded, but there is no room for a context of {n_ctx} tokens")
+        vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(model))
+        info = _describe(model, context, name, options, n_ctx=n_ctx, vocabulary=vocabulary)
+        return cls(model, context, info, vocabulary)
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        batch = self._batch
+        batch.n_tokens = len(rows)
+        for i, row in enumerate(rows):
+            batch.token[i] = row.token
+            batch.pos[i] = row.position
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = row.sequence
+            batch.logits[i] = row.wants_logits
+        code = llama_cpp.llama_decode(self._context, batch)
+        if code == 1:
+            raise NoCells("the key/value cache is full")
+        if code != 0:
+            raise DecodeFailed(code)
+
+    def new_sampler(self, settings: SamplingSettings) -> LlamaSampler:
+        return LlamaSampler(settings)
+
+    def sample(self, row: int, sampler: Sampler) -> int:
+        return int(llama_cpp.llama_sampler_sample(cast(LlamaSampler, sampler).chain, self._context, row))
+
+    def logits(self, row: int) -> npt.NDArray[np.float32]:
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, shape=(self.info.n_vocab,))
+
+    def cut(self, sequence: int, length: int) -> bool:
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
+
+    def copy(self, source: int, destination: int, length: int) -> None:
+        llama_cpp.llama_memory_seq_cp(self._memory, source, destination, 0, length)
+
+    def clear(self, sequence: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def close(self) -> None:
+        if self._context is not None:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self._context)
+            llama_cpp.llama_model_free(self._model)
+            self._context = self._model = self._memory = None
+
+
+def check_file(path: Path) -> None:
+    """Raises LoadFailed unless `path` is a readable file that begins like a GGUF."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise LoadFailed(f"cannot read {path}: {error.strerror or error}") from error
+    if magic != b"GGUF":
+        raise LoadFailed(f"{path} is not a GGUF file")
+
+
+def _load_model(path: Path, progress: Callable[[float], None]) -> Any:
+    params = llama_cpp.llama_model_default_params()
+
+    @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
+    def report(fraction: float, _data: object) -> bool:
+        progress(fraction)
+        return True
+
+    params.progress_callback = report
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise LoadFailed(f"llama.cpp cannot load {path}: the file is broken or of an unknown architecture")
+    return model
+
+
+def _context_params(options: LlamaOptions, n_ctx: int) -> Any:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = params.n_ubatch = options.n_batch
+    params.n_seq_max = options.max_sequences
+    # One pool of cells for all sequences: sharing prefixes needs it (a partial copy aborts the process otherwise).
+    params.kv_unified = True
+    # A full cache for sliding-window layers: otherwise a cut past the window succeeds and decodes silently wrong.
+    params.swa_full = True
+    enabled, disabled = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = enabled if options.flash_attention else disabled
+    if options.f32_cells:
+        params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
+    n_threads = options.n_threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0] * 4)
+    params.n_threads = params.n_threads_batch = n_threads
+    params.no_perf = True
+    return params
+
+
+def _describe(
+    model: Any, context: Any, name: str, options: LlamaOptions, *, n_ctx: int, vocabulary: LlamaVocabulary
+) -> RuntimeInfo:
+    vocab = llama_cpp.llama_model_get_vocab(model)
+    template = llama_cpp.llama_model_chat_template(model, None)
+    whole = bool(llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
+    return RuntimeInfo(
+        name=name,
+        n_ctx=n_ctx,
+        n_cells=int(llama_cpp.llama_n_ctx(context)),
+        n_batch=options.n_batch,
+        n_vocab=vocabulary.n_tokens,
+        n_ctx_train=int(llama_cpp.llama_model_n_ctx_train(model)),
+        max_sequences=options.max_sequences,
+        can_share=not whole,
+        n_params=int(llama_cpp.llama_model_n_params(model)),
+        size_bytes=int(llama_cpp.llama_model_size(model)),
+        chat_template=template.decode("utf-8", errors="replace") if template else None,
+        bos=vocabulary.text_of(int(llama_cpp.llama_vocab_bos(vocab))),
+        eos=vocabulary.text_of(int(llama_cpp.llama_vocab_eos(vocab))),
+        metadata=_metadata(model),
+    )
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """The file's short metadata (`general.*`, `*.context_length` …); templates and vocabularies are left out."""
+    buffer = ctypes.create_string_buffer(256)
+    found = {}
+    for index in range(int(llama_cpp.llama_model_meta_count(model))):
+        llama_cpp.llama_model_meta_key_by_index(model, index, buffer, 256)
+        key = buffer.value.decode(errors="replace")
+        n = llama_cpp.llama_model_meta_val_str_by_index(model, index, buffer, 256)
+        if n < 256 and not key.startswith("tokenizer."):
+            found[key] = buffer.value.decode(errors="replace")
+    return found

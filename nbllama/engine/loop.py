@@ -1,0 +1,182 @@
+"""The one thread that owns the models: inbox → step → outbox.
+
+Any thread may call `submit`, `cancel`, `add_model`, `remove_model` and `close`; they only put a message into the inbox.
+Everything else, every call into a runtime above all, happens in the engine thread. What a step produced goes to
+`dispatch` once, however many sequences took part: a wake-up of the event loop costs more than a token.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, PromptTooLong, QueueFull
+from nbllama.engine.jobs import Failed, Finished, Job, Outcome
+from nbllama.engine.lane import Lane
+from nbllama.engine.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+Delivery = tuple[Job, list[Outcome]]
+Dispatch = Callable[[list[Delivery]], None]
+
+
+def deliver_directly(deliveries: list[Delivery]) -> None:
+    """The simplest dispatch: each job's own `deliver`, in the engine thread."""
+    for job, outcomes in deliveries:
+        job.deliver(outcomes)
+
+
+@dataclass(slots=True)
+class _Model:
+    """What other threads may know of a lane: how many jobs are in it, under the loop's lock."""
+
+    lane: Lane
+    jobs: set[str] = field(default_factory=set)
+
+
+class EngineLoop:
+    """Runs all models' lanes in turn. `max_waiting` bounds the jobs of a model beyond those that can run at once."""
+
+    def __init__(self, *, max_waiting: int = 256, dispatch: Dispatch = deliver_directly) -> None:
+        self._max_waiting = max_waiting
+        self._dispatch = dispatch
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._models: dict[str, _Model] = {}
+        self._lock = threading.Lock()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="nbllama-engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def add_model(self, name: str, runtime: Runtime) -> None:
+        """Takes over a loaded runtime; from here on only the engine thread touches it."""
+        with self._lock:
+            self._models[name] = _Model(Lane(runtime))
+
+    def remove_model(self, name: str, done: Callable[[], None] = lambda: None) -> None:
+        """Ends the model's jobs, frees its memory, then calls `done` in the engine thread."""
+        with self._lock:
+            model = self._models.pop(name, None)
+
+        def remove() -> None:
+            if model is not None:
+                model.lane.close()
+                self._hand_out(model)
+            done()
+
+        self._inbox.put(remove)
+
+    def submit(self, name: str, job: Job) -> None:
+        """Accepts a job, which will end in exactly one Finished or Failed.
+
+        Raises before any work: PromptTooLong, QueueFull, EngineStopped (no such model, or the loop is closing).
+        """
+        with self._lock:
+            model = self._models.get(name)
+            if model is None or self._closing:
+                raise EngineStopped("the model is not loaded" if not self._closing else "the server is stopping")
+            info = model.lane.runtime.info
+            # One token must fit behind the prompt.
+            if len(job.prompt) >= info.n_ctx:
+                raise PromptTooLong(len(job.prompt), info.n_ctx - 1)
+            waiting = len(model.jobs) - info.max_sequences
+            if waiting >= self._max_waiting:
+                raise QueueFull(waiting, retry_after=1.0 + waiting / info.max_sequences)
+            model.jobs.add(job.id)
+        self._inbox.put(lambda: model.lane.add(job))
+
+    def cancel(self, name: str, job_id: str) -> None:
+        """Ends a job as `cancelled` at the next step. Nothing happens if it has ended already."""
+
+        def cancel() -> None:
+            if model := self._models.get(name):
+                model.lane.cancel(job_id)
+
+        self._inbox.put(cancel)
+
+    def n_jobs(self, name: str) -> tuple[int, int]:
+        """(running, waiting) jobs of a model, as far as other threads can know."""
+        with self._lock:
+            model = self._models.get(name)
+            if model is None:
+                return (0, 0)
+            n_jobs, n_slots = len(model.jobs), model.lane.runtime.info.max_sequences
+            return (min(n_jobs, n_slots), max(0, n_jobs - n_slots))
+
+    def check_integrity(self, timeout: float = 10.0) -> None:
+        """Checks every lane's books between two steps. Raises IntegrityError, or TimeoutError if the thread hangs."""
+        answer: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        def check() -> None:
+            try:
+                for model in list(self._models.values()):
+                    model.lane.scheduler.check_integrity()
+                answer.put(None)
+            except EngineError as error:
+                answer.put(error)
+            except Exception as error:  # carried to the thread that asked
+                answer.put(error)
+
+        self._inbox.put(check)
+        try:
+            error = answer.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError("the engine thread does not answer") from None
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """Ends every job with EngineStopped, frees the models, and waits for the thread."""
+        with self._lock:
+            self._closing = True
+        self._inbox.put(lambda: None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._take_messages(wait=not any(model.lane.has_work for model in list(self._models.values())))
+            for model in list(self._models.values()):
+                self._step(model)
+        self._take_messages(wait=False)
+        for model in list(self._models.values()):
+            model.lane.close()
+            self._hand_out(model)
+
+    def _take_messages(self, *, wait: bool) -> None:
+        if wait:
+            self._inbox.get()()
+        while True:
+            try:
+                self._inbox.get_nowait()()
+            except queue.Empty:
+                return
+
+    def _step(self, model: _Model) -> None:
+        try:
+            model.lane.step()
+        except Exception:  # a bug of ours must end the requests, not the thread
+            log.exception("the engine failed in a step")
+            model.lane.fail_all(DecodeFailed(-100))
+        self._hand_out(model)
+
+    def _hand_out(self, model: _Model) -> None:
+        deliveries: list[Delivery] = []
+        ended: list[str] = []
+        for sequence in model.lane.collect():
+            if not sequence.outcomes:
+                continue
+            outcomes, sequence.outcomes = sequence.outcomes, []
+            deliveries.append((sequence.job, outcomes))
+            if isinstance(outcomes[-1], Finished | Failed):
+                ended.append(sequence.job.id)
+        if ended:
+            with self._lock:
+                model.jobs.difference_update(ended)
+        if deliveries:
+            self._dispatch(deliveries)

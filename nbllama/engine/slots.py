@@ -1,0 +1,115 @@
+"""Which tokens lie in which sequence's cells, and whose sequence it is. Pure: no model inside.
+
+Invariant: a slot's `tokens[0:n]` are exactly what the model computed at positions [0, n) of that sequence. A slot is
+held by one job or by nobody; what nobody holds is a prefix that a later job may find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of the longest common prefix. Bisects over slices, which compare at C speed."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@dataclass(slots=True)
+class Slot:
+    """One of the model's sequences."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    holder: str | None = None
+    last_used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a job goes and what it finds there: `keep` tokens of `slot`, or `keep` tokens copied from `source`."""
+
+    slot: int
+    keep: int
+    source: int | None
+
+
+class SlotTable:
+    """All sequences of one model. `can_share` says whether a part of one may be copied into another."""
+
+    def __init__(self, n_slots: int, *, can_share: bool = True) -> None:
+        self._slots = [Slot(index) for index in range(n_slots)]
+        self._can_share = can_share
+        self._clock = 0
+
+    def __getitem__(self, index: int) -> Slot:
+        return self._slots[index]
+
+    def place(self, prompt: Sequence[int]) -> Placement | None:
+        """The best place for a prompt; None if every slot is held. Changes nothing.
+
+        At least one token of the prompt is left to compute, because only a computed token has logits.
+        """
+        free = [slot for slot in self._slots if slot.holder is None]
+        if not free:
+            return None
+        reusable = prompt[:-1]
+        best_free = max(free, key=lambda slot: (common_prefix(slot.tokens, reusable), -slot.last_used))
+        kept = common_prefix(best_free.tokens, reusable)
+        # Continue in place when most of what lies there is kept: the rest would be lost to its own conversation.
+        if kept and 2 * kept >= len(best_free.tokens):
+            return Placement(best_free.index, kept, None)
+        target = min(free, key=lambda slot: (bool(slot.tokens), slot.last_used))
+        if not self._can_share:
+            return Placement(target.index, common_prefix(target.tokens, reusable), None)
+        source = max(self._slots, key=lambda slot: common_prefix(slot.tokens, reusable))
+        shared = common_prefix(source.tokens, reusable)
+        if source is target or not shared:
+            return Placement(target.index, shared if source is target else 0, None)
+        return Placement(target.index, shared, source.index)
+
+    def hold(self, placement: Placement, holder: str, prompt: Sequence[int]) -> None:
+        """Gives the slot to a job, with the first `keep` tokens of its prompt in it."""
+        slot = self._slots[placement.slot]
+        slot.holder = holder
+        slot.tokens = list(prompt[: placement.keep])
+        self._touch(slot)
+
+    def extend(self, index: int, tokens: Sequence[int]) -> None:
+        """Records tokens that were computed."""
+        self._slots[index].tokens.extend(tokens)
+
+    def truncate(self, index: int, length: int) -> None:
+        """Records that the cells from `length` on are gone."""
+        del self._slots[index].tokens[length:]
+
+    def release(self, index: int) -> None:
+        """Gives the slot back; its tokens stay as a prefix to find."""
+        slot = self._slots[index]
+        slot.holder = None
+        self._touch(slot)
+
+    def oldest_idle(self) -> int | None:
+        """The slot whose cells are missed least: held by nobody, used longest ago."""
+        idle = [slot for slot in self._slots if slot.holder is None and slot.tokens]
+        return min(idle, key=lambda slot: slot.last_used).index if idle else None
+
+    def holders(self) -> dict[str, int]:
+        """Job id → slot."""
+        return {slot.holder: slot.index for slot in self._slots if slot.holder is not None}
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in all slots; tokens that slots share count once for each."""
+        return sum(len(slot.tokens) for slot in self._slots)
+
+    def _touch(self, slot: Slot) -> None:
+        self._clock += 1
+        slot.last_used = self._clock

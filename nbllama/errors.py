@@ -1,0 +1,16 @@
+"""The root of the error tree.
+
+    NbllamaError
+    ├── ApiError           wire/errors.py       what a client is told: an Anthropic type and a status
+    ├── ChatError          chat/errors.py       a template refuses or is not understood
+    ├── EngineError        engine/errors.py     the engine's own: queue full, prompt too long, cells, decode
+    ├── ModelError         answer/failures.py   a reference that names no usable model
+    ├── WorkerError        worker/errors.py     no worker, or not one to talk to
+    └── SettingsError      worker/errors.py     a setting with a bad value, named
+
+Each folder raises its own branch. `answer/failures.py` is the one border where the others become an `ApiError`.
+"""
+
+
+class NbllamaError(Exception):
+    """Any error that nbllama raises on purpose. Its text is one sentence for the user."""

@@ -1,0 +1,282 @@
+"""Every way a job can end, on the scripted runtime; after each the books must add up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from nbllama.engine.errors import DecodeFailed, EngineStopped, NoCells, PromptTooLong, QueueFull
+from nbllama.engine.jobs import Failed, Finished
+from nbllama.engine.loop import EngineLoop
+from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
+from tests.engine.harness import submit, wait
+
+Start = Callable[..., tuple[EngineLoop, ScriptedRuntime]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    loops: list[EngineLoop] = []
+
+    def start(*, max_waiting: int = 256, **script: Any) -> tuple[EngineLoop, ScriptedRuntime]:
+        runtime = ScriptedRuntime(Script.parse(script, name="test"))
+        loop = EngineLoop(max_waiting=max_waiting)
+        loop.add_model("model", runtime)
+        loop.start()
+        loops.append(loop)
+        return loop, runtime
+
+    yield start
+    for loop in loops:
+        loop.check_integrity()
+        loop.close()
+
+
+def prompt_of(runtime: ScriptedRuntime, text: str) -> list[int]:
+    return runtime.vocabulary.tokenize(text, parse_control=False)
+
+
+def slow(answer: str = "one two three four five six seven eight", **fields: Any) -> dict[str, Any]:
+    return {"rules": [{"answer": answer, "delay_s": 0.02, **fields}]}
+
+
+def test_done(start: Start) -> None:
+    loop, runtime = start(rules=[{"when": "hello", "answer": "Hello there."}])
+
+    job = submit(loop, "a", prompt_of(runtime, "hello"))
+    wait(job)
+
+    assert job.text == "Hello there."
+    assert job.ending == Finished("end", 4)
+
+
+def test_max_tokens(start: Start) -> None:
+    loop, runtime = start(rules=[{"answer": "one two three four"}])
+
+    job = submit(loop, "a", prompt_of(runtime, "count"), max_tokens=2)
+    wait(job)
+
+    assert job.text == "one two"
+    assert job.ending == Finished("length", 2)
+
+
+def test_no_tokens_warm_the_cache(start: Start) -> None:
+    loop, runtime = start()
+    prompt = prompt_of(runtime, "a prompt of some words")
+
+    warm = submit(loop, "a", prompt, max_tokens=0)
+    wait(warm)
+    again = submit(loop, "b", prompt)
+    wait(again)
+
+    assert warm.ending == Finished("length", 0)
+    assert again.cached == len(prompt) - 1
+
+
+def test_context_full(start: Start) -> None:
+    loop, runtime = start(n_ctx=12, rules=[{"answer": "a b c d e f g h i j k l m n o p"}])
+
+    job = submit(loop, "a", prompt_of(runtime, "one two three"), max_tokens=100)
+    wait(job)
+
+    assert job.ending == Finished("context", 12 - 3)
+
+
+def test_a_prompt_that_does_not_fit_is_refused_before_any_work(start: Start) -> None:
+    loop, runtime = start(n_ctx=8)
+
+    with pytest.raises(PromptTooLong, match=r"^prompt is too long: 9 tokens > 7 maximum$"):
+        submit(loop, "a", prompt_of(runtime, "a b c d e f g h i"))
+
+
+def test_cancelled_mid_stream(start: Start) -> None:
+    loop, runtime = start(**slow())
+
+    job = submit(loop, "a", prompt_of(runtime, "go"))
+    assert job.first_token.wait(10)
+    loop.cancel("model", "a")
+    wait(job)
+
+    assert isinstance(job.ending, Finished)
+    assert job.ending.reason == "cancelled"
+    assert len(job.ids) < 8
+
+
+def test_cancelled_while_waiting(start: Start) -> None:
+    loop, runtime = start(max_sequences=1, **slow())
+
+    first = submit(loop, "a", prompt_of(runtime, "go"))
+    second = submit(loop, "b", prompt_of(runtime, "go"))
+    loop.cancel("model", "b")
+    wait(second, first)
+
+    assert second.ending == Finished("cancelled", 0)
+    assert first.text == "one two three four five six seven eight"
+
+
+def test_queue_full(start: Start) -> None:
+    loop, runtime = start(max_sequences=1, max_waiting=1, **slow())
+    running = submit(loop, "a", prompt_of(runtime, "go"))
+    waiting = submit(loop, "b", prompt_of(runtime, "go"))
+
+    with pytest.raises(QueueFull) as refused:
+        submit(loop, "c", prompt_of(runtime, "go"))
+    wait(running, waiting)
+
+    assert refused.value.retry_after > 0
+    assert waiting.progress[0].position == 1
+
+
+def test_a_failed_decode_ends_its_jobs_and_nothing_else(start: Start) -> None:
+    loop, runtime = start(rules=[{"when": "bad", "answer": "a b c d", "fail_after": 2}, {"answer": "fine"}])
+
+    bad = submit(loop, "a", prompt_of(runtime, "bad"))
+    wait(bad)
+    good = submit(loop, "b", prompt_of(runtime, "good"))
+    wait(good)
+
+    assert isinstance(bad.ending, Failed)
+    assert isinstance(bad.ending.error, DecodeFailed)
+    assert good.text == "fine"
+
+
+def test_a_bug_in_a_step_ends_the_jobs_not_the_thread(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, runtime = start(rules=[{"answer": "fine"}])
+    broken = threading.Event()
+
+    def break_once(row: int, sampler: Any) -> int:
+        if not broken.is_set():
+            broken.set()
+            raise ZeroDivisionError
+        return ScriptedRuntime.sample(runtime, row, sampler)
+
+    monkeypatch.setattr(runtime, "sample", break_once)
+    first = submit(loop, "a", prompt_of(runtime, "go"))
+    wait(first)
+    second = submit(loop, "b", prompt_of(runtime, "go"))
+    wait(second)
+
+    assert isinstance(first.ending, Failed)
+    assert second.text == "fine"
+
+
+def test_stopping_ends_every_job(start: Start) -> None:
+    loop, runtime = start(max_sequences=1, **slow())
+    running = submit(loop, "a", prompt_of(runtime, "go"))
+    waiting = submit(loop, "b", prompt_of(runtime, "go"))
+    done = threading.Event()
+
+    loop.remove_model("model", done.set)
+    assert done.wait(10)
+
+    for job in (running, waiting):
+        assert isinstance(job.ending, Failed)
+        assert isinstance(job.ending.error, EngineStopped)
+    with pytest.raises(EngineStopped):
+        submit(loop, "c", prompt_of(runtime, "go"))
+
+
+def test_ten_streams_at_once_equal_their_solo_runs(start: Start) -> None:
+    rules = [{"when": f"n{i}!", "answer": f"answer {i} " + "word " * (i + 3)} for i in range(10)]
+    loop, runtime = start(rules=rules, n_batch=16)
+    solo = []
+    for i in range(10):
+        job = submit(loop, f"solo{i}", prompt_of(runtime, f"tell me n{i}!"), max_tokens=200)
+        wait(job)
+        solo.append(job.text)
+
+    together = [submit(loop, f"all{i}", prompt_of(runtime, f"tell me n{i}!"), max_tokens=200) for i in range(10)]
+    wait(*together)
+
+    assert [job.text for job in together] == solo
+    assert [job.ending.reason for job in together if isinstance(job.ending, Finished)] == ["end"] * 10
+
+
+def test_cells_that_run_out_preempt_and_resume(start: Start) -> None:
+    answer = " ".join(["word"] * 20)
+    loop, runtime = start(n_ctx=32, n_cells=40, max_sequences=3, rules=[{"answer": answer}])
+
+    jobs = [submit(loop, name, prompt_of(runtime, f"{name} go"), max_tokens=30) for name in ("a", "b", "c")]
+    wait(*jobs)
+
+    assert [job.text for job in jobs] == [answer] * 3
+    assert all(sum(map(len, [job.ids])) == 20 for job in jobs)
+
+
+def test_an_idle_prefix_is_evicted_before_anybody_waits(start: Start) -> None:
+    loop, runtime = start(n_ctx=32, n_cells=32, max_sequences=4, rules=[{"answer": "short"}])
+
+    jobs = []
+    for name in ("aa bb cc dd ee ff gg hh", "ii jj kk ll mm nn oo pp", "qq rr ss tt uu vv ww xx", "yy zz a b c d e f g"):
+        jobs.append(submit(loop, name, prompt_of(runtime, name)))
+        wait(jobs[-1])
+
+    assert [job.text for job in jobs] == ["short"] * 4
+
+
+def test_a_request_larger_than_all_cells_fails_alone(start: Start) -> None:
+    loop, runtime = start(n_ctx=64, n_cells=10, rules=[{"answer": "short"}])
+
+    job = submit(loop, "a", prompt_of(runtime, "a b c d e f g h i j k l m n"))
+    wait(job)
+
+    assert isinstance(job.ending, Failed)
+    assert isinstance(job.ending.error, NoCells)
+
+
+class ForcingGuide:
+    """Forbids one token, then forces two after the first."""
+
+    def __init__(self, forbidden: int, forced: list[int]) -> None:
+        self._forbidden, self._forced = forbidden, forced
+        self.accepted: list[int] = []
+
+    @property
+    def stop(self) -> str | None:
+        return "enough" if len(self.accepted) >= 3 else None
+
+    def mask(self, row: npt.NDArray[np.float32]) -> None:
+        row[self._forbidden] = -np.inf
+
+    def forced(self) -> Sequence[int]:
+        return self._forced if len(self.accepted) == 1 else []
+
+    def accept(self, ids: Sequence[int]) -> None:
+        self.accepted += ids
+
+    def rollback(self, n: int) -> None:
+        del self.accepted[-n:]
+
+
+def test_a_guide_masks_forces_and_stops(start: Start) -> None:
+    loop, runtime = start(rules=[{"answer": "no way"}])
+    forbidden = runtime.vocabulary.tokenize("no", parse_control=False)[0]
+    forced = runtime.vocabulary.tokenize("yes sir", parse_control=False)
+    guide = ForcingGuide(forbidden, forced)
+
+    job = submit(loop, "a", prompt_of(runtime, "go"), guide=guide)
+    wait(job)
+
+    assert job.ending == Finished("stop", 3)
+    assert forbidden not in job.ids
+    assert job.ids[1:] == forced
+
+
+def test_a_second_conversation_finds_the_common_prefix(start: Start) -> None:
+    loop, runtime = start(rules=[{"answer": "ok"}])
+    common = "a b c d e f g h "
+
+    first = submit(loop, "a", prompt_of(runtime, common + "x"))
+    wait(first)
+    second = submit(loop, "b", prompt_of(runtime, common + "y"))
+    wait(second)
+
+    assert first.cached == 0
+    assert second.cached >= len(prompt_of(runtime, common)) - 1
+
+
