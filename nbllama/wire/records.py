@@ -1,0 +1,67 @@
+"""What is remembered of one request: the record that traces show. Plain data, JSON in and out.
+
+`SCHEMA_VERSION` grows when a field changes its meaning; a reader ignores fields that it does not know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request from acceptance to its ending.
+
+    `created` is in unix seconds, every other time in seconds since then. `spans` are `{start, end, kind, message,
+    block}` in characters of `prompt`. `events` are `[seconds, event]`. `timings` may hold queued_s, prefill_s,
+    first_token_s, decode_s, total_s and tokens_per_second. `ending` is done, stop_sequence, max_tokens, tool_use,
+    context, cancelled or error; empty while the request runs.
+    """
+
+    id: str
+    message_id: str
+    client: str
+    model: str
+    created: float
+    stream: bool
+    request: dict[str, Any] = field(default_factory=dict)
+    prompt: str = ""
+    spans: list[dict[str, Any]] = field(default_factory=list)
+    prompt_ids: list[int] = field(default_factory=list)
+    cached_tokens: int = 0
+    output_ids: list[int] = field(default_factory=list)
+    output_text: str = ""
+    events: list[list[Any]] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    ending: str = ""
+    error: dict[str, Any] | None = None
+    message: dict[str, Any] | None = None
+    ignored: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RequestRecord:
+        """The record of a dictionary; keys that this version does not know are left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+    def summary(self) -> dict[str, Any]:
+        """The row of this record in a list."""
+        return {
+            "id": self.id,
+            "message_id": self.message_id,
+            "model": self.model,
+            "created": self.created,
+            "ending": self.ending,
+            "prompt_tokens": len(self.prompt_ids),
+            "cached_tokens": self.cached_tokens,
+            "output_tokens": len(self.output_ids),
+            "total_s": self.timings.get("total_s"),
+            "tokens_per_second": self.timings.get("tokens_per_second"),
+        }
