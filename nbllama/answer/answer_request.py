@@ -1,0 +1,283 @@
+"""One request in, stream events out. Read this file first: understand, render, submit, parse, tell.
+
+An accepted request ends in exactly one way: a `message_stop`, or one `error` event. Both pass the table of stream
+states, both leave a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from nbllama.answer.block_writer import BlockWriter
+from nbllama.answer.failures import to_api_error
+from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
+from nbllama.answer.recorder import Recorder
+from nbllama.answer.tokenise import encode
+from nbllama.chat.parser import StreamParser
+from nbllama.chat.prompt import Prompt
+from nbllama.chat.stop_sequences import StopMatcher, StopSequenceGuide
+from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Started, Tokens
+from nbllama.engine.loop import EngineLoop
+from nbllama.engine.sampling import SamplingSettings
+from nbllama.wire.answers import MessageBuilder, Usage, new_message
+from nbllama.wire.errors import ERRORS_BY_TYPE, ApiError, ServerFault
+from nbllama.wire.events import ErrorEvent, Event, MessageDelta, MessageStart, MessageStop, Ping
+from nbllama.wire.requests import MessagesRequest
+from nbllama.wire.stream_states import StreamOrder
+
+# Claude Code gives up after 300 s of silence, proxies after 30 to 60: every 10 s is right under all of them.
+PING_SECONDS = 10.0
+# While a user waits, the progress is worth telling more often.
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request that the engine has: the model that works on it, its prompt, and the parser of its answer."""
+
+    model: LoadedModel
+    prompt: Prompt
+    prompt_ids: list[int]
+    stops: StopMatcher
+    parser: StreamParser
+    writer: BlockWriter
+
+
+class Answer:
+    """One accepted request. `events()` is driven once, to its end; `cancel()` may come at any time."""
+
+    def __init__(
+        self,
+        request: MessagesRequest,
+        entry: Entry,
+        *,
+        catalog: ModelCatalog,
+        engine: EngineLoop,
+        recorder: Recorder,
+    ) -> None:
+        self.request = request
+        self.stream = request.stream
+        self.ignored = request.ignored
+        self.model_id = entry.source.id
+        self.request_id = recorder.record.id
+        self.message_id = recorder.record.message_id
+        self._entry = entry
+        self._catalog = catalog
+        self._engine = engine
+        self._recorder = recorder
+        self._outcomes: asyncio.Queue[list[Outcome]] = asyncio.Queue()
+        self._accepted: Accepted | None = None
+        self._cancelled = False
+        self._usage = Usage()
+        self._progress: dict[str, Any] = {}
+
+    async def prepare(self) -> None:
+        """The steps that can refuse: understand, render, submit. Raises ApiError; nothing runs then."""
+        try:
+            model = await self._catalog.loaded(self._entry)
+            self._accepted = await self._submit(model)
+        except Exception as error:
+            api_error = to_api_error(error)
+            self._recorder.fail(api_error)
+            raise api_error from error
+
+    async def events(self) -> AsyncIterator[Event]:
+        """The whole answer, ending in MessageStop or ErrorEvent, exactly one. Raises nothing of ours."""
+        order = StreamOrder()
+        try:
+            async for event in self._answer():
+                order.check(event)
+                self._recorder.event(event)
+                yield event
+        except Exception as error:  # the border: any failure from here on is told in the stream
+            api_error = to_api_error(error)
+            self._recorder.fail(api_error)
+            event = ErrorEvent(api_error.body(self.request_id))
+            order.check(event)
+            self._recorder.event(event)
+            yield event
+        finally:
+            self.cancel()
+            self._recorder.close()
+
+    async def message(self) -> dict[str, Any]:
+        """The answer as one Message. Raises ApiError if it ended in an error."""
+        builder = MessageBuilder()
+        async for event in self.events():
+            if isinstance(event, ErrorEvent):
+                error = event.body["error"]
+                raise ERRORS_BY_TYPE.get(error["type"], ServerFault)(error["message"], details=error.get("details"))
+            builder.add(event)
+        return builder.message()
+
+    def cancel(self) -> None:
+        """The client has gone, or the answer is over: the engine drops the job within a step."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._engine.cancel(self.model_id, self.request_id)
+
+    async def _submit(self, model: LoadedModel) -> Accepted:
+        prompt, prompt_ids = await asyncio.to_thread(encode, model, self.request)
+        tool_choice = self.request.tool_choice
+        offered = [] if tool_choice is not None and tool_choice.type == "none" else self.request.tools
+        accepted = Accepted(
+            model=model,
+            prompt=prompt,
+            prompt_ids=prompt_ids,
+            stops=StopMatcher(self.request.stop_sequences),
+            parser=StreamParser(model.template.format, prompt.tail, [tool.name for tool in offered]),
+            writer=BlockWriter(_thinking_of(self.request)),
+        )
+        self._recorder.prompt(prompt, prompt_ids, model.template.warnings)
+        self._engine.submit(self.model_id, self._job(accepted))
+        return accepted
+
+    def _job(self, accepted: Accepted) -> Job:
+        stops = self.request.stop_sequences
+        return Job(
+            id=self.request_id,
+            client=self._recorder.record.client,
+            prompt=tuple(accepted.prompt_ids),
+            max_tokens=self.request.max_tokens,
+            sampling=sampling_of(self.request, accepted.model.source.sampling),
+            deliver=self._outcomes.put_nowait,
+            guide=StopSequenceGuide(stops, accepted.model.vocabulary.piece) if stops else None,
+        )
+
+    async def _answer(self) -> AsyncIterator[Event]:
+        if self._accepted is None:
+            async for ping in self._prepare_aloud():
+                yield ping
+        accepted = self._accepted
+        if accepted is None:
+            raise ServerFault("the request was not prepared")
+        self._usage.input_tokens = len(accepted.prompt_ids)
+        yield MessageStart(new_message(self.message_id, self.request.model, self._usage.to_dict()))
+        finished: Finished | None = None
+        while finished is None:
+            outcomes = await self._next_outcomes()
+            if not outcomes:
+                yield Ping(self._progress)
+                continue
+            text = ""
+            for outcome in outcomes:
+                match outcome:
+                    case Tokens(ids, piece):
+                        self._count(accepted, ids)
+                        text += piece
+                    case Failed(error):
+                        raise error
+                    case Finished():
+                        finished = outcome
+                    case Started(cached):
+                        self._start(accepted, cached)
+                    case Progress():
+                        self._tell(outcome)
+            for event in self._tell_text(accepted, text):
+                yield event
+            if accepted.stops.matched is not None or self._has_its_one_call(accepted):
+                break
+        for event in self._end(accepted, finished):
+            yield event
+
+    async def _prepare_aloud(self) -> AsyncIterator[Event]:
+        """Prepares while the model loads, and says how far it is: the headers are out already."""
+        task = asyncio.create_task(self.prepare())
+        try:
+            while True:
+                self._progress = {"state": self._entry.state, "load": round(self._entry.load, 3)}
+                yield Ping(self._progress)
+                done, _ = await asyncio.wait([task], timeout=PROGRESS_SECONDS)
+                if done:
+                    await task
+                    return
+        finally:
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ApiError):
+                    await task
+
+    async def _next_outcomes(self) -> list[Outcome]:
+        """Everything the engine has delivered since the last call; empty when it is time to ping."""
+        patience = PROGRESS_SECONDS if self._progress else PING_SECONDS
+        try:
+            outcomes = list(await asyncio.wait_for(self._outcomes.get(), patience))
+        except TimeoutError:
+            return []
+        while not self._outcomes.empty():
+            outcomes += self._outcomes.get_nowait()
+        return outcomes
+
+    def _start(self, accepted: Accepted, cached: int) -> None:
+        self._usage.cache_read_input_tokens = cached
+        self._usage.input_tokens = len(accepted.prompt_ids) - cached
+        self._recorder.start(cached)
+
+    def _tell(self, progress: Progress) -> None:
+        if progress.position:
+            self._progress = {"state": "queued", "position": progress.position}
+        else:
+            fraction = round(progress.prefilled / max(1, progress.total), 3)
+            self._progress = {"state": "prefill", "prefill": fraction}
+
+    def _count(self, accepted: Accepted, ids: tuple[int, ...]) -> None:
+        self._progress = {}
+        self._recorder.tokens(ids)
+        self._usage.output_tokens += len(ids)
+        if accepted.writer.in_thinking:
+            self._usage.thinking_tokens += len(ids)
+
+    def _tell_text(self, accepted: Accepted, text: str) -> list[Event]:
+        if not text:
+            return []
+        self._recorder.text(text)
+        shown = accepted.stops.feed(text)
+        return accepted.writer.write(accepted.parser.feed(shown)) if shown else []
+
+    def _has_its_one_call(self, accepted: Accepted) -> bool:
+        """Whether the client wanted one call at most and has it."""
+        choice = self.request.tool_choice
+        limited = choice is not None and choice.disable_parallel_tool_use
+        return bool(limited and accepted.writer.n_calls and not accepted.writer.in_call)
+
+    def _end(self, accepted: Accepted, finished: Finished | None) -> list[Event]:
+        rest = accepted.stops.flush()
+        events = accepted.writer.write(accepted.parser.feed(rest)) if rest else []
+        events += accepted.writer.write(accepted.parser.finish())
+        events += accepted.writer.close()
+        stop_reason = self._stop_reason(accepted, finished)
+        if finished is not None:
+            self._usage.output_tokens = finished.n_generated
+        usage = self._usage.to_dict(final=True)
+        return [*events, MessageDelta(stop_reason, accepted.stops.matched, usage), MessageStop()]
+
+    def _stop_reason(self, accepted: Accepted, finished: Finished | None) -> str:
+        if accepted.stops.matched is not None:
+            return "stop_sequence"
+        if finished is not None and finished.reason == "length":
+            return "max_tokens"
+        if finished is not None and finished.reason == "context":
+            return "model_context_window_exceeded"
+        return "tool_use" if accepted.writer.n_calls else "end_turn"
+
+
+def sampling_of(request: MessagesRequest, defaults: dict[str, Any]) -> SamplingSettings:
+    """What the request asks for, else what suits the model, else the API's default."""
+    chosen = {"temperature": 1.0, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "seed": None} | defaults
+    for name in chosen:
+        value = getattr(request, name, None)
+        if value is not None:
+            chosen[name] = value
+    return SamplingSettings(**chosen)
+
+
+def _thinking_of(request: MessagesRequest) -> Any:
+    if not request.thinking_enabled:
+        return "hidden"
+    display = getattr(request.thinking, "display", None)
+    return "omitted" if display == "omitted" else "shown"
+

@@ -1,0 +1,39 @@
+"""The one border where every other error of ours becomes what a client is told."""
+
+from __future__ import annotations
+
+import logging
+
+from nbllama.answer.model_sources import ModelError
+from nbllama.chat.errors import ChatError, TemplateRefused, UnsupportedContent
+from nbllama.engine.errors import (
+    DecodeFailed,
+    EngineError,
+    EngineStopped,
+    LoadFailed,
+    NoCells,
+    PromptTooLong,
+    QueueFull,
+)
+from nbllama.wire.errors import ApiError, InvalidRequest, Overloaded, ServerFault
+
+log = logging.getLogger(__name__)
+
+
+def to_api_error(error: BaseException) -> ApiError:
+    """The ApiError for any exception. What is not ours is a bug: logged with its traceback, told in one sentence."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, QueueFull):
+        return Overloaded(f"Overloaded: {error}", retry_after=error.retry_after)
+    if isinstance(error, PromptTooLong | TemplateRefused | UnsupportedContent):
+        return InvalidRequest(str(error))
+    if isinstance(error, EngineStopped):
+        return Overloaded(str(error), retry_after=1.0)
+    if isinstance(error, LoadFailed | ModelError):
+        # It will fail again the next time: a client must not try ten times.
+        return ServerFault(str(error), should_retry=False)
+    if isinstance(error, NoCells | DecodeFailed | EngineError | ChatError):
+        return ServerFault(str(error))
+    log.error("a bug ended a request", exc_info=error)
+    return ServerFault(f"internal error: {type(error).__name__}")

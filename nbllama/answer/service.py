@@ -1,0 +1,193 @@
+"""What the worker's endpoints call: one object for every request, model and trace. Event loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nbllama.answer.answer_request import Answer
+from nbllama.answer.failures import to_api_error
+from nbllama.answer.model_catalog import Entry, Loader, ModelCatalog, info_of, load_runtime
+from nbllama.answer.recorder import Recorder
+from nbllama.answer.tokenise import encode
+from nbllama.answer.trace import TraceStore
+from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
+from nbllama.wire.answers import new_id
+from nbllama.wire.errors import ApiError, InvalidRequest, Overloaded
+from nbllama.wire.records import RequestRecord
+from nbllama.wire.requests import parse_count_tokens_request, parse_messages_request
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """`model` is a reference, `ctx` in tokens (None: the model's own, at most 8,192), `trace_bytes` in bytes."""
+
+    model: str = "demo"
+    ctx: int | None = None
+    threads: int | None = None
+    max_waiting: int = 256
+    trace_count: int = 100
+    trace_bytes: int = 64 << 20
+
+
+class Service:
+    """Start it in a running event loop, close it in the same one."""
+
+    def __init__(self, settings: ServiceSettings, *, load: Loader | None = None) -> None:
+        self._settings = settings
+        self._engine = EngineLoop(max_waiting=settings.max_waiting, dispatch=self._dispatch)
+        loader = load or load_runtime(settings.threads)
+        self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader)
+        self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: dict[str, Answer] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self._n_requests = 0
+
+    async def start(self) -> None:
+        """Starts the engine thread. No model is loaded before somebody asks."""
+        self._loop = asyncio.get_running_loop()
+        self._engine.start()
+
+    async def close(self) -> None:
+        """Ends every running request with an error, frees the models."""
+        self._draining = True
+        await asyncio.to_thread(self._engine.close)
+        # Give the streams one turn of the loop to tell their clients.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout=1.0)
+
+    async def drain(self, timeout: float) -> None:
+        """Accepts nothing new and waits for what runs, `timeout` seconds at most."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout)
+
+    async def messages(self, body: bytes, *, client: str, request_id: str) -> Answer:
+        """Accepts a request, or raises the ApiError that refuses it.
+
+        With the model loaded, everything that can be refused is refused here. A stream that must wait for the model
+        is accepted at once, so that its headers and pings can flow, and tells a failure in the stream.
+        """
+        if self._draining:
+            raise Overloaded("the server is stopping", retry_after=1.0)
+        request = parse_messages_request(body)
+        entry = self._entry_for(request.model)
+        recorder = Recorder(
+            id=request_id,
+            message_id=new_id("msg"),
+            client=client,
+            model=request.model,
+            stream=request.stream,
+            request=json.loads(body),
+            ignored=request.ignored,
+            keep=self._ended,
+        )
+        answer = Answer(request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder)
+        self._n_requests += 1
+        self._running[request_id] = answer
+        self._idle.clear()
+        if entry.model is not None or not request.stream:
+            try:
+                await answer.prepare()
+            except asyncio.CancelledError:
+                answer.cancel()
+                recorder.close()
+                raise
+        return answer
+
+    async def count_tokens(self, body: bytes, *, client: str) -> dict[str, Any]:
+        """Counts the exact prompt, beside any running decode."""
+        request = parse_count_tokens_request(body)
+        model = await self._guarded(self._catalog.loaded(self._entry_for(request.model)))
+        try:
+            _, ids = await asyncio.to_thread(encode, model, request)
+        except Exception as error:
+            raise to_api_error(error) from error
+        return {"input_tokens": len(ids)}
+
+    def models(self) -> list[dict[str, Any]]:
+        """ModelInfo of every model, the default first."""
+        return self._translated(self._catalog.infos)
+
+    def model(self, id: str) -> dict[str, Any]:
+        """ModelInfo of one model. Raises NotFound."""
+        return info_of(self._translated(lambda: self._catalog.known(id)))
+
+    async def load(self, ref: str, *, ctx: int | None = None) -> dict[str, Any]:
+        """Loads a model beside the others. `ctx` in tokens. Raises ApiError."""
+        entry = self._translated(lambda: self._catalog.entry(ref))
+        await self._guarded(self._catalog.loaded(entry, ctx))
+        return next(model for model in self._catalog.describe() if model["id"] == entry.source.id)
+
+    async def unload(self, id: str) -> dict[str, Any]:
+        """Frees a model's memory; its running requests end with an error. Raises NotFound."""
+        await self._guarded(self._catalog.unload(id))
+        return {"id": id, "state": "unloaded"}
+
+    async def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
+        """`{"text": str, "model": id?}` → `{"tokens": [{"id", "piece"}]}`; text that spells a control token stays text."""
+        text = body.get("text")
+        if not isinstance(text, str):
+            raise InvalidRequest("text: Input should be a valid string")
+        model = await self._guarded(self._catalog.loaded(self._entry_for(str(body.get("model", "")))))
+        ids = await asyncio.to_thread(lambda: model.vocabulary.tokenize(text, parse_control=False))
+        pieces = [model.vocabulary.piece(id).decode(errors="replace") for id in ids]
+        return {"tokens": [{"id": id, "piece": piece} for id, piece in zip(ids, pieces, strict=True)]}
+
+    def status(self) -> dict[str, Any]:
+        """What runs, for `nbllama status`."""
+        with contextlib.suppress(ApiError):
+            self._translated(self._catalog.default)
+        models = self._catalog.describe()
+        waiting = sum(self._engine.n_jobs(model["id"])[1] for model in models)
+        return {
+            "models": models,
+            "requests_total": self._n_requests,
+            "requests_running": len(self._running),
+            "requests_waiting": waiting,
+        }
+
+    def traces(self, client: str) -> list[dict[str, Any]]:
+        """A client's own records in short, newest first."""
+        return self._traces.summaries(client)
+
+    def trace(self, id: str, client: str) -> dict[str, Any]:
+        """One of a client's own records, by request or message id. Raises NotFound."""
+        return self._traces.get(id, client)
+
+    def check_integrity(self) -> None:
+        """Raises if the engine's books do not add up. For tests; blocks for a step."""
+        self._engine.check_integrity()
+
+    def _entry_for(self, model_id: str) -> Entry:
+        return self._translated(lambda: self._catalog.named(model_id))
+
+    def _ended(self, record: RequestRecord) -> None:
+        self._running.pop(record.id, None)
+        if not self._running:
+            self._idle.set()
+        self._traces.add(record)
+
+    def _dispatch(self, deliveries: list[Delivery]) -> None:
+        """From the engine thread into the event loop: one wake-up a step."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(deliver_directly, deliveries)
+
+    async def _guarded(self, work: Any) -> Any:
+        try:
+            return await work
+        except Exception as error:
+            raise to_api_error(error) from error
+
+    def _translated(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except Exception as error:
+            raise to_api_error(error) from error

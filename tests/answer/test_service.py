@@ -1,0 +1,358 @@
+"""One request through all of answer: the ways it can end, on the scripted runtime and on the demo model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbllama.answer.answer_request import Answer
+from nbllama.answer.service import Service, ServiceSettings
+from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
+from nbllama.wire.events import ErrorEvent, Event, MessageDelta, MessageStart, MessageStop, Ping
+
+WEATHER = {
+    "name": "get_weather",
+    "description": "Get current weather for a location",
+    "input_schema": {
+        "type": "object",
+        "properties": {"location": {"type": "string", "description": "City name"}},
+        "required": ["location"],
+    },
+}
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"location": "Paris"}}\n</tool_call>'
+
+
+def body(text: str = "hello", **fields: Any) -> bytes:
+    request = {"model": "any", "max_tokens": 256, "messages": [{"role": "user", "content": text}]}
+    return json.dumps(request | fields).encode()
+
+
+@asynccontextmanager
+async def serving(model: str, **settings: Any) -> AsyncIterator[Service]:
+    """A service; afterwards the books must add up and no request may be left."""
+    service = Service(ServiceSettings(model=model, **settings))
+    await service.start()
+    try:
+        yield service
+        assert service.status()["requests_running"] == 0
+        await asyncio.to_thread(service.check_integrity)
+    finally:
+        await service.close()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., str]:
+    def write(**fields: Any) -> str:
+        path = tmp_path / "play.json"
+        path.write_text(json.dumps(fields))
+        return f"scripted:{path}"
+
+    return write
+
+
+async def collect(answer: Answer) -> list[Event]:
+    return [event async for event in answer.events()]
+
+
+async def ask(service: Service, text: str = "hello", *, id: str = "req_1", **fields: Any) -> list[Event]:
+    answer = await service.messages(body(text, **fields), client="local", request_id=id)
+    return await collect(answer)
+
+
+def terminal(events: list[Event]) -> Event:
+    """The one terminal event, which must be the last."""
+    ends = [event for event in events if isinstance(event, MessageStop | ErrorEvent)]
+    assert len(ends) == 1
+    assert events[-1] is ends[0]
+    return ends[0]
+
+
+def stop_reason(events: list[Event]) -> str:
+    assert isinstance(terminal(events), MessageStop)
+    return next(event.stop_reason for event in events if isinstance(event, MessageDelta))
+
+
+def run(work: Any) -> None:
+    asyncio.run(asyncio.wait_for(work, 120))
+
+
+def test_done(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"when": "hello", "answer": "Hello there."}])) as service:
+            events = await ask(service)
+            message = service.trace("req_1", "local")["message"]
+
+            assert stop_reason(events) == "end_turn"
+            assert message["content"] == [{"type": "text", "text": "Hello there."}]
+            assert message["usage"]["output_tokens"] == 4
+            assert service.trace("req_1", "local")["ending"] == "done"
+
+    run(check())
+
+
+def test_max_tokens(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": "one two three four"}])) as service:
+            events = await ask(service, max_tokens=2)
+
+            assert stop_reason(events) == "max_tokens"
+            assert service.trace("req_1", "local")["message"]["content"][0]["text"] == "one two"
+
+    run(check())
+
+
+def test_stop_sequence(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": "one two three four five six"}])) as service:
+            events = await ask(service, stop_sequences=["ee fo", "never"])
+            record = service.trace("req_1", "local")
+
+            assert stop_reason(events) == "stop_sequence"
+            assert record["message"]["stop_sequence"] == "ee fo"
+            assert record["message"]["content"][0]["text"] == "one two thr"
+            assert record["ending"] == "stop_sequence"
+
+    run(check())
+
+
+def test_tool_use(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": f"Let me look.\n{CALL}"}])) as service:
+            events = await ask(service, tools=[WEATHER])
+            content = service.trace("req_1", "local")["message"]["content"]
+
+            assert stop_reason(events) == "tool_use"
+            assert content[0] == {"type": "text", "text": "Let me look."}
+            assert content[1]["name"] == "get_weather"
+            assert content[1]["input"] == {"location": "Paris"}
+            assert content[1]["id"].startswith("toolu_")
+
+    run(check())
+
+
+def test_a_call_cut_by_max_tokens_is_a_valid_object(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": CALL}])) as service:
+            inputs = set()
+            for n in range(1, 60):
+                events = await ask(service, id=f"req_{n}", tools=[WEATHER], max_tokens=n)
+                assert isinstance(terminal(events), MessageStop)
+                for block in service.trace(f"req_{n}", "local")["message"]["content"]:
+                    if block["type"] == "tool_use":
+                        inputs.add(json.dumps(block["input"]))
+
+            assert inputs >= {"{}", '{"location": "Paris"}'}
+
+    run(check())
+
+
+def test_one_call_only_when_parallel_calls_are_disabled(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": f"{CALL}\n{CALL}\n{CALL}"}])) as service:
+            choice = {"type": "auto", "disable_parallel_tool_use": True}
+            events = await ask(service, tools=[WEATHER], tool_choice=choice)
+
+            assert stop_reason(events) == "tool_use"
+            assert len(service.trace("req_1", "local")["message"]["content"]) == 1
+
+    run(check())
+
+
+def test_thinking_is_a_block_when_asked_for_and_nothing_otherwise(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": "<think>\nHm.\n</think>\n\nYes."}])) as service:
+            await ask(service, id="on", thinking={"type": "adaptive"})
+            await ask(service, id="omitted", thinking={"type": "adaptive", "display": "omitted"})
+            await ask(service, id="off")
+            on, omitted, off = (service.trace(id, "local")["message"]["content"] for id in ("on", "omitted", "off"))
+
+            assert [block["type"] for block in on] == ["thinking", "text"]
+            assert on[0]["thinking"].strip() == "Hm."
+            assert on[0]["signature"]
+            assert omitted[0]["thinking"] == "" and omitted[0]["signature"] == on[0]["signature"]
+            assert off == [{"type": "text", "text": "Yes."}]
+
+    run(check())
+
+
+def test_client_gone_mid_stream(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        rules = [{"when": "slow", "answer": "word " * 500, "delay_s": 0.01}, {"answer": "fine"}]
+        async with serving(script(rules=rules, max_sequences=1)) as service:
+            answer = await service.messages(body("slow"), client="local", request_id="gone")
+            events = answer.events()
+            async for event in events:
+                if event.name == "content_block_delta":
+                    break
+            answer.cancel()
+            await events.aclose()
+
+            assert stop_reason(await ask(service, "next")) == "end_turn"
+            assert service.trace("gone", "local")["ending"] == "cancelled"
+            assert len(service.trace("gone", "local")["output_ids"]) < 500
+
+    run(check())
+
+
+def test_a_failing_decode_ends_the_stream_with_one_error(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        rules = [{"when": "bad", "answer": "a b c d e", "fail_after": 3}, {"answer": "fine"}]
+        async with serving(script(rules=rules)) as service:
+            events = await ask(service, "bad")
+            end = terminal(events)
+
+            assert isinstance(end, ErrorEvent)
+            assert end.body["error"]["type"] == "api_error"
+            assert end.body["request_id"] == "req_1"
+            assert stop_reason(await ask(service, "good", id="req_2")) == "end_turn"
+            assert service.trace("req_1", "local")["ending"] == "error"
+
+    run(check())
+
+
+def test_closing_ends_running_streams_with_an_error(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        service = Service(ServiceSettings(model=script(rules=[{"answer": "word " * 500, "delay_s": 0.01}])))
+        await service.start()
+        await service.load(service._settings.model)
+        task = asyncio.create_task(ask(service))
+        await asyncio.sleep(0.2)
+        await service.close()
+        end = terminal(await task)
+
+        assert isinstance(end, ErrorEvent)
+        assert end.body["error"]["type"] == "overloaded_error"
+
+    run(check())
+
+
+def test_prompt_too_long_is_refused_before_any_work(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(n_ctx=64)) as service:
+            await service.load(service._settings.model)
+            with pytest.raises(InvalidRequest, match=r"^prompt is too long: \d+ tokens > 63 maximum$"):
+                await ask(service, "word " * 100)
+
+            assert service.trace("req_1", "local")["ending"] == "error"
+
+    run(check())
+
+
+def test_queue_full_is_529_with_retry_after(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        rules = [{"answer": "word " * 50, "delay_s": 0.01}]
+        async with serving(script(rules=rules, max_sequences=1), max_waiting=1) as service:
+            await service.load(service._settings.model)
+            tasks = [asyncio.create_task(ask(service, id=f"r{i}")) for i in range(2)]
+            await asyncio.sleep(0.1)
+            with pytest.raises(Overloaded) as refused:
+                await ask(service, id="r3")
+            await asyncio.gather(*tasks)
+
+            assert "retry-after" in refused.value.headers()
+
+    run(check())
+
+
+def test_a_cold_stream_pings_before_it_starts(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": "Hello."}])) as service:
+            events = await ask(service, stream=True)
+
+            assert isinstance(events[0], Ping)
+            assert events[0].progress["state"] in ("unloaded", "loading")
+            start = next(event for event in events if not isinstance(event, Ping))
+            assert isinstance(start, MessageStart)
+            assert start.message["usage"]["input_tokens"] > 0
+
+    run(check())
+
+
+def test_a_model_that_cannot_load_is_an_error_that_is_not_retried(tmp_path: Path) -> None:
+    async def check() -> None:
+        broken = tmp_path / "broken.gguf"
+        broken.write_bytes(b"GGUF" + bytes(64))
+        async with serving(str(broken)) as service:
+            with pytest.raises(ApiError, match="broken") as refused:
+                await ask(service)
+            events = await ask(service, id="req_2", stream=True)
+
+            assert refused.value.headers()["x-should-retry"] == "false"
+            assert isinstance(terminal(events), ErrorEvent)
+            assert service.status()["models"][0]["state"] == "failed"
+
+    run(check())
+
+
+def test_usage_adds_up_with_the_cache(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": "ok"}])) as service:
+            await ask(service, id="one")
+            await ask(service, id="two")
+            counted = await service.count_tokens(body(), client="local")
+            one, two = (service.trace(id, "local")["message"]["usage"] for id in ("one", "two"))
+
+            assert one["cache_read_input_tokens"] == 0
+            assert one["input_tokens"] == counted["input_tokens"]
+            assert two["cache_read_input_tokens"] > 0
+            assert two["input_tokens"] + two["cache_read_input_tokens"] == counted["input_tokens"]
+
+    run(check())
+
+
+def test_traces_are_each_clients_own_and_bounded(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(), trace_count=2) as service:
+            for id in ("a", "b", "c"):
+                await ask(service, id=id)
+
+            assert [trace["id"] for trace in service.traces("local")] == ["c", "b"]
+            assert service.traces("other") == []
+            with pytest.raises(NotFound):
+                service.trace("a", "local")
+            with pytest.raises(NotFound):
+                service.trace("c", "other")
+
+    run(check())
+
+
+def test_ten_streams_at_once(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        rules = [{"when": f"n{i}!", "answer": f"answer {i} " + "word " * (i + 3)} for i in range(10)]
+        async with serving(script(rules=rules, max_sequences=4)) as service:
+            await asyncio.gather(*(ask(service, f"n{i}!", id=f"r{i}", stream=i % 2 == 0) for i in range(10)))
+
+            for i in range(10):
+                content = service.trace(f"r{i}", "local")["message"]["content"]
+                assert content[0]["text"].strip() == (f"answer {i} " + "word " * (i + 3)).strip()
+
+    run(check())
+
+
+def test_the_demo_model_calls_a_tool_and_answers_from_its_result() -> None:
+    async def check() -> None:
+        async with serving("demo") as service:
+            question = {"role": "user", "content": "What is the weather in Paris?"}
+            await ask(service, messages=[question], tools=[WEATHER])
+            called = service.trace("req_1", "local")["message"]
+            call = next(block for block in called["content"] if block["type"] == "tool_use")
+            result = {"type": "tool_result", "tool_use_id": call["id"], "content": '{"temperature": 18, "sky": "cloudy"}'}
+            history = [question, {"role": "assistant", "content": called["content"]}]
+            messages = [*history, {"role": "user", "content": [result]}]
+            await ask(service, id="req_2", messages=messages, tools=[WEATHER])
+            answered = service.trace("req_2", "local")
+
+            assert called["stop_reason"] == "tool_use"
+            assert call["name"] == "get_weather"
+            assert call["input"] == {"location": "Paris"}
+            assert answered["ending"] == "done"
+            assert answered["message"]["content"][0]["text"]
+            assert answered["cached_tokens"] > 100
+
+    run(check())
