@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -265,9 +265,9 @@ class Answer:
         return "tool_use" if accepted.writer.n_calls else "end_turn"
 
 
-def sampling_of(request: MessagesRequest, defaults: dict[str, Any]) -> SamplingSettings:
+def sampling_of(request: MessagesRequest, defaults: Mapping[str, Any]) -> SamplingSettings:
     """What the request asks for, else what suits the model, else the API's default."""
-    chosen = {"temperature": 1.0, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "seed": None} | defaults
+    chosen: dict[str, Any] = {"temperature": 1.0, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "seed": None, **defaults}
     for name in chosen:
         value = getattr(request, name, None)
         if value is not None:
@@ -280,4 +280,3 @@ def _thinking_of(request: MessagesRequest) -> Any:
         return "hidden"
     display = getattr(request.thinking, "display", None)
     return "omitted" if display == "omitted" else "shown"
-

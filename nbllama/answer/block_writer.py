@@ -85,7 +85,7 @@ class BlockWriter:
     def _start_call(self, name: str, id: str | None) -> list[Event]:
         self._arguments = PartialJson()
         self.n_calls += 1
-        block = {"type": "tool_use", "id": id or new_id("toolu"), "name": name, "input": {}}
+        block: dict[str, object] = {"type": "tool_use", "id": id or new_id("toolu"), "name": name, "input": {}}
         return [*self._open_block("tool_use", block), *self._delta("input_json_delta", "partial_json", "", empty=True)]
 
     def _open_block(self, kind: BlockKind, block: dict[str, object]) -> list[Event]:

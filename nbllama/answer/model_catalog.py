@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from nbllama.answer.model_sources import ModelError, ModelSource, resolve
 from nbllama.chat.template import ChatTemplate
+
+from nbllama.answer.model_sources import ModelError, ModelSource, resolve
 from nbllama.engine.errors import LoadFailed
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Runtime, RuntimeInfo, Vocabulary
@@ -110,7 +111,11 @@ class ModelCatalog:
             return
         entry.model, entry.state, entry.load = None, "unloaded", 0.0
         freed, loop = asyncio.Event(), asyncio.get_running_loop()
-        self._engine.remove_model(model_id, lambda: loop.call_soon_threadsafe(freed.set) and None)
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(freed.set)
+
+        self._engine.remove_model(model_id, tell)
         await freed.wait()
 
     def describe(self) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ folder of whoever resolves them.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -69,7 +70,7 @@ def resolve(ref: str) -> ModelSource:
     scheme, colon, rest = ref.partition(":")
     if colon and scheme == "scripted":
         path = _existing_file(rest, f"the script {rest}")
-        return ModelSource(ref, path.stem, "scripted", path)
+        return ModelSource(ref, _script_name(path) or path.stem, "scripted", path)
     return _file_source(ref)
 
 
@@ -113,6 +114,16 @@ def _file_source(ref: str) -> ModelSource:
     if magic != b"GGUF":
         raise ModelError(f"{path} is not a GGUF file")
     return ModelSource(ref, path.stem if path.suffix.lower() == ".gguf" else path.name, "gguf", path)
+
+
+def _script_name(path: Path) -> str | None:
+    """The `name` that a script gives itself. What is wrong in a script is said when it is loaded."""
+    try:
+        script = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    name = script.get("name") if isinstance(script, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
 def _existing_file(text: str, what: str) -> Path:

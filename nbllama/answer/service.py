@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from nbllama.answer.answer_request import Answer
 from nbllama.answer.failures import to_api_error
@@ -20,6 +20,8 @@ from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, Overloaded
 from nbllama.wire.records import RequestRecord
 from nbllama.wire.requests import parse_count_tokens_request, parse_messages_request
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class Service:
         return {"id": id, "state": "unloaded"}
 
     async def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        """`{"text": str, "model": id?}` → `{"tokens": [{"id", "piece"}]}`; text that spells a control token stays text."""
+        """`{"text": str, "model": id?}` → `{"tokens": [{"id", "piece"}]}`. Text that spells a control token stays it."""
         text = body.get("text")
         if not isinstance(text, str):
             raise InvalidRequest("text: Input should be a valid string")
@@ -180,13 +182,13 @@ class Service:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(deliver_directly, deliveries)
 
-    async def _guarded(self, work: Any) -> Any:
+    async def _guarded(self, work: Awaitable[T]) -> T:
         try:
             return await work
         except Exception as error:
             raise to_api_error(error) from error
 
-    def _translated(self, work: Callable[[], Any]) -> Any:
+    def _translated(self, work: Callable[[], T]) -> T:
         try:
             return work()
         except Exception as error:

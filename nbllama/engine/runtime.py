@@ -70,8 +70,11 @@ class Sampler(Protocol):
 class Runtime(Protocol):
     """A model with its key/value cells. Everything but `vocabulary` is for the engine thread alone."""
 
-    info: RuntimeInfo
-    vocabulary: Vocabulary
+    @property
+    def info(self) -> RuntimeInfo: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
 
     def decode(self, rows: Sequence[Row]) -> None:
         """Computes one batch (at most `info.n_batch` rows). Raises NoCells (nothing changed) or DecodeFailed."""

@@ -79,7 +79,7 @@ class ToolResultBlock(WireModel):
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[list[ResultContent], BeforeValidator(_blocks)] = []
+    content: Annotated[list[ResultContent], BeforeValidator(_blocks)] = Field(default_factory=list)
     is_error: bool | None = None
 
 

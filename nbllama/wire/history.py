@@ -18,7 +18,9 @@ def check_messages(messages: Sequence[InputMessage]) -> None:
         if any(isinstance(block, TextBlock) and not block.text for block in message.content):
             raise InvalidRequest("messages: text content blocks must be non-empty")
         if not message.content and message is not messages[-1]:
-            raise InvalidRequest("messages: all messages must have non-empty content except for the optional final assistant message")
+            raise InvalidRequest(
+                "messages: all messages must have non-empty content except for the optional final assistant message"
+            )
     _check_last(messages[-1])
     _check_tool_pairs(messages)
 

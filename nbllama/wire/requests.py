@@ -69,8 +69,8 @@ class CountTokensRequest(WireModel):
 
     model: str = Field(min_length=1, max_length=256)
     messages: list[InputMessage]
-    system: Annotated[list[TextBlock], BeforeValidator(_system)] = []
-    tools: Annotated[list[Tool], BeforeValidator(_list)] = []
+    system: Annotated[list[TextBlock], BeforeValidator(_system)] = Field(default_factory=list)
+    tools: Annotated[list[Tool], BeforeValidator(_list)] = Field(default_factory=list)
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     _ignored: list[str] = PrivateAttr(default_factory=list)
@@ -89,11 +89,11 @@ class MessagesRequest(CountTokensRequest):
 
     max_tokens: int = Field(ge=0)
     stream: bool = False
-    stop_sequences: Annotated[list[str], BeforeValidator(_list)] = []
+    stop_sequences: Annotated[list[str], BeforeValidator(_list)] = Field(default_factory=list)
     temperature: float | None = Field(default=None, ge=0, le=1)
     top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
-    nbllama: Extension = Extension()
+    nbllama: Extension = Field(default_factory=Extension)
 
     @property
     def seed(self) -> int | None:
@@ -170,7 +170,7 @@ def _refuse_unsupported(data: dict[str, Any]) -> None:
         details = {"error_code": "thread_unsupported_request"}
         raise InvalidRequest("thread: message threads are not supported", details=details)
     output_config = data.get("output_config")
-    if isinstance(output_config, dict) and output_config.get("format") is not None or data.get("output_format"):
+    if (isinstance(output_config, dict) and output_config.get("format") is not None) or data.get("output_format"):
         raise InvalidRequest("output_config.format: structured outputs are not supported")
     for name in ("compaction", "mcp_servers"):
         if data.get(name):

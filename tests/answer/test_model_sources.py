@@ -97,9 +97,11 @@ def test_a_path_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_script(tmp_path: Path) -> None:
-    (tmp_path / "lesson.json").write_text("{}")
-    source = resolve(f"scripted:{tmp_path / 'lesson.json'}")
-    assert (source.id, source.kind, source.path) == ("lesson", "scripted", tmp_path / "lesson.json")
+    script = tmp_path / "lesson.json"
+    for text, name in [("{}", "lesson"), ('{"name": "teacher"}', "teacher"), ("not JSON", "lesson")]:
+        script.write_text(text)
+        source = resolve(f"scripted:{script}")
+        assert (source.id, source.kind, source.path) == (name, "scripted", script)
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,11 @@ def test_the_demo_model_calls_a_tool_and_answers_from_its_result() -> None:
             await ask(service, messages=[question], tools=[WEATHER])
             called = service.trace("req_1", "local")["message"]
             call = next(block for block in called["content"] if block["type"] == "tool_use")
-            result = {"type": "tool_result", "tool_use_id": call["id"], "content": '{"temperature": 18, "sky": "cloudy"}'}
+            result = {
+                "type": "tool_result",
+                "tool_use_id": call["id"],
+                "content": '{"temperature": 18, "sky": "cloudy"}',
+            }
             history = [question, {"role": "assistant", "content": called["content"]}]
             messages = [*history, {"role": "user", "content": [result]}]
             await ask(service, id="req_2", messages=messages, tools=[WEATHER])

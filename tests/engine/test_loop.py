@@ -212,7 +212,12 @@ def test_an_idle_prefix_is_evicted_before_anybody_waits(start: Start) -> None:
     loop, runtime = start(n_ctx=32, n_cells=32, max_sequences=4, rules=[{"answer": "short"}])
 
     jobs = []
-    for name in ("aa bb cc dd ee ff gg hh", "ii jj kk ll mm nn oo pp", "qq rr ss tt uu vv ww xx", "yy zz a b c d e f g"):
+    for name in (
+        "aa bb cc dd ee ff gg hh",
+        "ii jj kk ll mm nn oo pp",
+        "qq rr ss tt uu vv ww xx",
+        "yy zz a b c d e f g",
+    ):
         jobs.append(submit(loop, name, prompt_of(runtime, name)))
         wait(jobs[-1])
 
@@ -278,5 +283,3 @@ def test_a_second_conversation_finds_the_common_prefix(start: Start) -> None:
 
     assert first.cached == 0
     assert second.cached >= len(prompt_of(runtime, common)) - 1
-
-

@@ -56,7 +56,10 @@ def test_a_step_never_exceeds_the_batch() -> None:
 
     assert step is not None
     assert len(step.rows) == 8
-    assert [(share.sequence.job.id, share.n_tokens, share.row) for share in step.shares] == [("a", 6, 5), ("b", 2, None)]
+    assert [(share.sequence.job.id, share.n_tokens, share.row) for share in step.shares] == [
+        ("a", 6, 5),
+        ("b", 2, None),
+    ]
 
 
 def test_higher_priority_waits_less() -> None:
