@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nbllama.answer.block_writer import BlockWriter
 from nbllama.answer.failures import to_api_error
@@ -123,6 +123,7 @@ class Answer:
     async def _submit(self, model: LoadedModel) -> Accepted:
         prompt, prompt_ids = await asyncio.to_thread(encode, model, self.request)
         tool_choice = self.request.tool_choice
+        one_call = bool(tool_choice and tool_choice.disable_parallel_tool_use)
         offered = [] if tool_choice is not None and tool_choice.type == "none" else self.request.tools
         accepted = Accepted(
             model=model,
@@ -130,7 +131,7 @@ class Answer:
             prompt_ids=prompt_ids,
             stops=StopMatcher(self.request.stop_sequences),
             parser=StreamParser(model.template.format, prompt.tail, [tool.name for tool in offered]),
-            writer=BlockWriter(_thinking_of(self.request)),
+            writer=BlockWriter(_thinking_of(self.request), one_call=one_call),
         )
         self._recorder.prompt(prompt, prompt_ids, model.template.warnings)
         self._engine.submit(self.model_id, self._job(accepted))
@@ -179,7 +180,7 @@ class Answer:
                         self._tell(outcome)
             for event in self._tell_text(accepted, text):
                 yield event
-            if accepted.stops.matched is not None or self._has_its_one_call(accepted):
+            if accepted.stops.matched is not None or accepted.writer.over:
                 break
         for event in self._end(accepted, finished):
             yield event
@@ -238,12 +239,6 @@ class Answer:
         shown = accepted.stops.feed(text)
         return accepted.writer.write(accepted.parser.feed(shown)) if shown else []
 
-    def _has_its_one_call(self, accepted: Accepted) -> bool:
-        """Whether the client wanted one call at most and has it."""
-        choice = self.request.tool_choice
-        limited = choice is not None and choice.disable_parallel_tool_use
-        return bool(limited and accepted.writer.n_calls and not accepted.writer.in_call)
-
     def _end(self, accepted: Accepted, finished: Finished | None) -> list[Event]:
         rest = accepted.stops.flush()
         events = accepted.writer.write(accepted.parser.feed(rest)) if rest else []
@@ -275,8 +270,7 @@ def sampling_of(request: MessagesRequest, defaults: Mapping[str, Any]) -> Sampli
     return SamplingSettings(**chosen)
 
 
-def _thinking_of(request: MessagesRequest) -> Any:
-    if not request.thinking_enabled:
+def _thinking_of(request: MessagesRequest) -> Literal["shown", "omitted", "hidden"]:
+    if request.thinking is None or not request.thinking_enabled:
         return "hidden"
-    display = getattr(request.thinking, "display", None)
-    return "omitted" if display == "omitted" else "shown"
+    return "omitted" if request.thinking.display == "omitted" else "shown"

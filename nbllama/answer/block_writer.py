@@ -19,11 +19,12 @@ class BlockWriter:
     """Keeps the index, the open block and what must be held back.
 
     `thinking` says what becomes of thinking: shown, omitted (a block with a signature and no text), or hidden
-    (no block at all, because the request switched thinking off).
+    (no block at all, because the request switched thinking off). With `one_call` the answer is over after a call.
     """
 
-    def __init__(self, thinking: Literal["shown", "omitted", "hidden"]) -> None:
+    def __init__(self, thinking: Literal["shown", "omitted", "hidden"], *, one_call: bool = False) -> None:
         self._thinking = thinking
+        self._one_call = one_call
         self._index = -1
         self._open: BlockKind | None = None
         self._space = ""
@@ -33,15 +34,16 @@ class BlockWriter:
         self.in_thinking = False
 
     @property
-    def in_call(self) -> bool:
-        """Whether a tool call is open."""
-        return self._open == "tool_use"
+    def over(self) -> bool:
+        """Whether the one call that was wanted is there: nothing more is written."""
+        return self._one_call and self.n_calls > 0 and self._open != "tool_use"
 
     def write(self, pieces: Iterable[Piece]) -> list[Event]:
         """The events for some pieces."""
         events: list[Event] = []
         for piece in pieces:
-            events += self._write(piece)
+            if not self.over:
+                events += self._write(piece)
         return events
 
     def close(self) -> list[Event]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from nbllama.chat.template import ChatTemplate
-
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
+from nbllama.chat.template import ChatTemplate
 from nbllama.engine.errors import LoadFailed
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Runtime, RuntimeInfo, Vocabulary
@@ -224,6 +223,6 @@ def _status(entry: Entry, *, is_default: bool) -> dict[str, Any]:
         "n_ctx": info.n_ctx if info else None,
         "n_params": info.n_params if info else None,
         "size_bytes": info.size_bytes if info else None,
-        "format": entry.model.template.format.family if entry.model else None,
+        "supports_tools": entry.model.template.supports_tools if entry.model else None,
         "warnings": list(entry.model.template.warnings) if entry.model else [],
     }

@@ -134,7 +134,7 @@ class Service:
         return {"id": id, "state": "unloaded"}
 
     async def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        """`{"text": str, "model": id?}` → `{"tokens": [{"id", "piece"}]}`. Text that spells a control token stays it."""
+        """`{"text": str, "model": id?}` → `{"tokens": [{"id", "piece"}]}`. Control tokens stay text."""
         text = body.get("text")
         if not isinstance(text, str):
             raise InvalidRequest("text: Input should be a valid string")
