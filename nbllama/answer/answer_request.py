@@ -99,6 +99,7 @@ class Answer:
             event = ErrorEvent(api_error.body(self.request_id))
             order.check(event)
             self._recorder.event(event)
+            self._recorder.close()
             yield event
         finally:
             self.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 
 from nbllama.answer.model_sources import ModelError
 from nbllama.chat.errors import ChatError, TemplateRefused, UnsupportedContent
@@ -35,5 +36,7 @@ def to_api_error(error: BaseException) -> ApiError:
         return ServerFault(str(error), should_retry=False)
     if isinstance(error, NoCells | DecodeFailed | EngineError | ChatError):
         return ServerFault(str(error))
-    log.error("a bug ended a request", exc_info=error)
+    # Without its message, which may quote a prompt: logs hold none.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    log.error("a bug ended a request: %s\n%s", type(error).__name__, place)
     return ServerFault(f"internal error: {type(error).__name__}")

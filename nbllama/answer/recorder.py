@@ -89,6 +89,8 @@ class Recorder:
             self.record.ending = _ENDINGS.get(event.stop_reason, "done")
         elif isinstance(event, MessageStop):
             self.record.message = self._builder.message()
+            # Now, not when the generator is left: who has read the last event may ask for the trace.
+            self.close()
 
     def fail(self, error: ApiError) -> None:
         """The request ended in an error. One that was refused before its first event is kept at once."""

@@ -32,6 +32,12 @@ def encode(event: Event) -> bytes:
     return f"event: {event.name}\ndata: {data}\n\n".encode("utf-8", errors="replace")
 
 
+def encode_comment(text: str) -> bytes:
+    """Bytes that keep a line open and that no client sees as an event."""
+    lines = text.splitlines() or [""]
+    return "".join(f": {line}\n" for line in lines).encode("utf-8", errors="replace") + b"\n"
+
+
 class Decoder:
     """Bytes → events. Feed and flush; any cut is allowed, also inside a character or between CR and LF."""
 

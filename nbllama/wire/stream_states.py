@@ -28,6 +28,7 @@ class State(Enum):
     BETWEEN = "between"
     TEXT = "text"
     THINKING = "thinking"
+    SIGNED = "signed thinking"
     TOOL_USE = "tool_use"
     ENDED = "ended"
     FINISHED = "finished"
@@ -54,10 +55,12 @@ NEXT: dict[State, dict[str, State]] = {
     State.THINKING: {
         "ping": State.THINKING,
         "content_block_delta:thinking_delta": State.THINKING,
-        "content_block_delta:signature_delta": State.THINKING,
+        "content_block_delta:signature_delta": State.SIGNED,
         "content_block_stop": State.BETWEEN,
         **_COMMON,
     },
+    # One signature, and nothing after it: clients that echo the block need it as it was.
+    State.SIGNED: {"ping": State.SIGNED, "content_block_stop": State.BETWEEN, **_COMMON},
     State.TOOL_USE: {
         "ping": State.TOOL_USE,
         "content_block_delta:input_json_delta": State.TOOL_USE,

@@ -55,8 +55,11 @@ def parse(**fields: Any) -> MessagesRequest:
         ({"stop_sequences": ["ok", " "]}, "stop_sequences: each stop sequence must contain non-whitespace"),
         ({"system": [{"type": "image", "source": {}}]}, "system.0.type: Input should be 'text'"),
         ({"tools": [TOOL, TOOL]}, "tools: Tool names must be unique."),
-        ({"tools": [{"name": "a b", "input_schema": {}}]}, "should match pattern '^[a-zA-Z0-9_-]{1,128}$'"),
-        ({"tools": [{"name": "a"}]}, "tools.0.input_schema: Field required"),
+        (
+            {"tools": [{"name": "a b", "input_schema": {}}]},
+            "String should match pattern '^[a-zA-Z0-9_-]{1,128}$'",
+        ),
+        ({"tools": [{"name": "a"}]}, "tools.0.custom.input_schema: Field required"),
         ({"tool_choice": {"type": "any"}}, "tool_choice may only be specified while providing tools."),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "no"}}, "Tool 'no' not found in provided tools"),
         ({"thinking": {"type": "enabled"}}, "thinking.enabled.budget_tokens: Field required"),
@@ -88,13 +91,6 @@ def test_refused(fields: dict[str, Any], text: str) -> None:
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="The request body is not valid JSON"):
         parse_messages_request(body)
-
-
-def test_deep_content_is_refused_not_crashed_on() -> None:
-    deep: Any = "x"
-    for _ in range(400):
-        deep = {"a": deep}
-    parse(tools=[TOOL | {"input_schema": {"type": "object", "properties": deep}}])
 
 
 def test_threads_are_refused_with_the_code_that_clients_wait_for() -> None:

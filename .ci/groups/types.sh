@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# mypy, strict.
+set -euo pipefail
+.venv/bin/mypy

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# The welcome notebook in a browser.
+set -euo pipefail
+command -v chromium >/dev/null || .ci/apt-install chromium fonts-dejavu-core
+.venv/bin/python tests/browser/welcome_in_chromium.py

@@ -1,0 +1,63 @@
+"""A local model in your notebook that speaks the Anthropic Messages API.
+
+    %load_ext nbllama            then %%llama asks, %llama status tells
+    nbllama.client()             the official anthropic client, connected; async_client() likewise
+    nbllama.last                 what happened in the last request; trace(id), traces()
+
+Importing this loads nothing heavy: each name brings what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbllama._version import __version__
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from nbllama.notebook.client import async_client, client
+    from nbllama.notebook.trace import Trace, trace, traces
+
+    last: Trace | None
+
+__all__ = ["__version__", "async_client", "client", "last", "trace", "traces"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "last":
+        # Never stored here: it is looked up each time, so that it is the current one.
+        from nbllama.notebook.trace import last_trace
+
+        return last_trace()
+    if name in ("client", "async_client"):
+        from nbllama.notebook import client as module
+    elif name in ("trace", "traces"):
+        from nbllama.notebook import trace as module
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """`%load_ext nbllama`"""
+    from nbllama.notebook import magics
+
+    magics.load_ipython_extension(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """`%unload_ext nbllama`"""
+    from nbllama.notebook import magics
+
+    magics.unload_ipython_extension(shell)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    from nbllama.server.extension import NbllamaApp
+
+    return [{"module": "nbllama", "app": NbllamaApp}]

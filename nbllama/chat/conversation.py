@@ -1,0 +1,254 @@
+"""A request → messages in the shape that chat templates expect (OpenAI's), as far as this template can take them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbllama.chat.capabilities import Capabilities
+from nbllama.chat.errors import UnsupportedContent
+from nbllama.chat.format import CallTags, Format
+from nbllama.chat.prompt import Origin
+from nbllama.chat.text_tools import call_text, describe_tools, result_text
+from nbllama.wire.content import (
+    DocumentBlock,
+    ImageBlock,
+    SearchResultBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
+from nbllama.wire.requests import CountTokensRequest
+
+Write = Callable[[str, Origin], str]
+"""How a text that is not the template's enters the prompt: as it is, with its control tokens broken, or marked."""
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """`prefill` is the trailing assistant message: it follows the rendered text as it is."""
+
+    messages: list[Message]
+    tools: list[dict[str, Any]] | None
+    prefill: str
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Messages of one role in a row; the API takes them as one. `blocks` know their place in the request."""
+
+    role: str
+    blocks: list[tuple[Any, Origin]] = field(default_factory=list)
+
+
+def converse(request: CountTokensRequest, can: Capabilities, format: Format, write: Write) -> Conversation:
+    """Raises UnsupportedContent for images and the like. Every text of the request passes through `write` once."""
+    return _Builder(request, can, format, write).build()
+
+
+class _Builder:
+    def __init__(self, request: CountTokensRequest, can: Capabilities, format: Format, write: Write) -> None:
+        self._request = request
+        self._can = can
+        self._format = format
+        self._tags = format.call or CallTags()
+        self._write = write
+        self._names: dict[str, str] = {}
+
+    def build(self) -> Conversation:
+        turns = list(_turns(self._request, self._can))
+        prefill_turn = turns.pop() if turns and turns[-1].role == "assistant" else None
+        tools = [self._tool(tool) for tool in self._request.tools]
+        system = self._system(tools)
+        messages = [{"role": "system", "content": system}] if system else []
+        for turn in turns:
+            messages += self._messages(turn)
+        if self._can.system == "nowhere" and system:
+            messages = _merge_into_first_user(messages)
+        prefill = self._prefill(prefill_turn) if prefill_turn else ""
+        return Conversation(messages, tools if tools and self._can.tools else None, prefill)
+
+    def _system(self, tools: list[dict[str, Any]]) -> str:
+        parts = [
+            self._write(block.text, Origin("system", None, index)) for index, block in enumerate(self._request.system)
+        ]
+        if tools and not self._can.tools:
+            parts.append(describe_tools(tools, self._tags))
+        return "\n\n".join(parts)
+
+    def _tool(self, tool: Any) -> dict[str, Any]:
+        origin = Origin("tools")
+        function = {
+            "name": self._write(tool.name, origin),
+            "description": self._write(tool.description or "", origin),
+            "parameters": self._schema(tool.input_schema, origin),
+        }
+        return {"type": "function", "function": function}
+
+    def _schema(self, value: Any, origin: Origin, key: str = "") -> Any:
+        """Templates compare what a schema says (`type == "string"`): only its prose is marked as the user's."""
+        if isinstance(value, dict):
+            return {self._plain(name): self._schema(part, origin, name) for name, part in value.items()}
+        if isinstance(value, list):
+            return [self._schema(part, origin) for part in value]
+        if isinstance(value, str):
+            return self._write(value, origin) if key == "description" else self._plain(value)
+        return value
+
+    def _plain(self, text: str) -> str:
+        return self._write(text, KEY)
+
+    def _messages(self, turn: _Turn) -> list[Message]:
+        if turn.role == "system":
+            return [{"role": "system", "content": self._texts(turn.blocks, "\n")}]
+        return [self._assistant(turn)] if turn.role == "assistant" else self._user(turn)
+
+    def _texts(self, blocks: list[tuple[Any, Origin]], glue: str) -> str:
+        texts = [self._write(_text_of(block), origin) for block, origin in blocks if _is_text(block)]
+        return glue.join(texts)
+
+    def _user(self, turn: _Turn) -> list[Message]:
+        """Results go before the text of the same turn, which is what the model is to answer."""
+        results = [(block, origin) for block, origin in turn.blocks if isinstance(block, ToolResultBlock)]
+        text = self._texts(turn.blocks, "\n")
+        if self._can.results:
+            messages = [self._result(block, origin) for block, origin in results]
+            if messages and text and not self._can.text_after_results:
+                messages[-1]["content"] += f"\n\n{text}"
+                return messages
+            return [*messages, {"role": "user", "content": text}] if text else messages
+        shown = [result_text(self._result_text(block, origin)) for block, origin in results]
+        return [{"role": "user", "content": "\n".join([*shown, *([text] if text else [])])}]
+
+    def _result(self, block: ToolResultBlock, origin: Origin) -> Message:
+        return {
+            "role": "tool",
+            "tool_call_id": self._id(block.tool_use_id),
+            "name": self._plain(self._names.get(block.tool_use_id, "")),
+            "content": self._result_text(block, origin),
+        }
+
+    def _result_text(self, block: ToolResultBlock, origin: Origin) -> str:
+        text = "\n".join(_text_of(part) for part in block.content)
+        if block.is_error:
+            text = f"Error: {text}" if text else "Error"
+        return self._write(text, Origin("tool_result", origin.message, origin.block))
+
+    def _assistant(self, turn: _Turn) -> Message:
+        text = self._texts(turn.blocks, "\n")
+        calls = [(block, origin) for block, origin in turn.blocks if isinstance(block, ToolUseBlock)]
+        self._names |= {block.id: block.name for block, _ in calls}
+        message: Message = {"role": "assistant", "content": text}
+        thoughts = "\n".join(self._write(b.thinking, o) for b, o in turn.blocks if isinstance(b, ThinkingBlock))
+        if thoughts:
+            message |= dict.fromkeys(("reasoning_content", "reasoning", "thinking"), thoughts)
+        if calls and self._can.calls:
+            message["tool_calls"] = [self._call(block, origin) for block, origin in calls]
+            message["content"] = text or self._can.content_beside_calls
+        elif calls:
+            message["content"] = "\n".join([*([text] if text else []), *(self._call_text(*call) for call in calls)])
+        return message
+
+    def _call(self, block: ToolUseBlock, origin: Origin) -> dict[str, Any]:
+        arguments = self._json(block.input, origin)
+        if self._can.arguments_as_text:
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        function = {"name": self._write(block.name, origin), "arguments": arguments}
+        return {"id": self._id(block.id), "type": "function", "function": function}
+
+    def _call_text(self, block: ToolUseBlock, origin: Origin) -> str:
+        return call_text(self._write(block.name, origin), self._json(block.input, origin), self._tags)
+
+    def _json(self, value: Any, origin: Origin) -> Any:
+        if isinstance(value, dict):
+            return {self._plain(key): self._json(part, origin) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self._json(part, origin) for part in value]
+        return self._write(value, origin) if isinstance(value, str) else value
+
+    def _id(self, id: str) -> str:
+        """Mistral's templates refuse ids that are not nine letters and digits."""
+        return hashlib.sha256(id.encode()).hexdigest()[:9] if self._can.short_ids else self._plain(id)
+
+    def _prefill(self, turn: _Turn) -> str:
+        """The answer so far, as the model would have written it."""
+        parts = []
+        for block, origin in turn.blocks:
+            place = Origin("prefill", origin.message, origin.block)
+            if isinstance(block, ThinkingBlock) and self._format.think and block.thinking:
+                think = self._format.think
+                parts.append(f"{think.open}\n{self._write(block.thinking, place)}\n{think.close}\n\n")
+            elif isinstance(block, ToolUseBlock):
+                parts.append(self._call_text(block, place) + "\n")
+            elif _is_text(block):
+                parts.append(self._write(_text_of(block), place))
+        return "".join(parts)
+
+
+KEY = Origin("key")
+"""For names that a template may look up or compare: control tokens in them are broken, but nothing marks them."""
+
+
+def _turns(request: CountTokensRequest, can: Capabilities) -> Iterator[_Turn]:
+    turn: _Turn | None = None
+    for index, message in enumerate(request.messages):
+        kind = message.role
+        role = "user" if kind == "system" and can.system != "anywhere" else kind
+        if turn is None or turn.role != role:
+            if turn is not None:
+                yield turn
+            turn = _Turn(role)
+        for position, block in enumerate(message.content):
+            _check(block, f"messages.{index}.content.{position}")
+            turn.blocks.append((block, Origin(kind, index, position)))
+    if turn is not None:
+        yield turn
+
+
+def _check(block: Any, path: str) -> None:
+    parts = block.content if isinstance(block, ToolResultBlock) else [block]
+    for part in parts:
+        if isinstance(part, ImageBlock):
+            raise UnsupportedContent(f"{path}: this model has no vision: it cannot be shown an image")
+        if isinstance(part, DocumentBlock) and _document_text(part) is None:
+            kind = part.source.get("media_type") or part.source.get("type")
+            raise UnsupportedContent(f"{path}: this model cannot read documents of type {kind}, only plain text")
+
+
+def _is_text(block: Any) -> bool:
+    return isinstance(block, TextBlock | DocumentBlock | SearchResultBlock)
+
+
+def _text_of(block: Any) -> str:
+    if isinstance(block, TextBlock):
+        return block.text
+    if isinstance(block, SearchResultBlock):
+        return "\n".join([block.title, block.source, *(part.text for part in block.content)])
+    return "\n".join(part for part in (block.title, block.context, _document_text(block)) if part)
+
+
+def _document_text(block: DocumentBlock) -> str | None:
+    """The text of a document that is text, else None."""
+    source = block.source
+    if source.get("type") == "text" and isinstance(source.get("data"), str):
+        return str(source["data"])
+    content = source.get("content") if source.get("type") == "content" else None
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
+        return "\n".join(part["text"] for part in content)
+    return None
+
+
+def _merge_into_first_user(messages: list[Message]) -> list[Message]:
+    """For templates without a system role: its text opens the first user message."""
+    system, rest = messages[0]["content"], messages[1:]
+    if not rest or rest[0]["role"] != "user":
+        return [{"role": "user", "content": system}, *rest]
+    return [{"role": "user", "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]

@@ -1,0 +1,62 @@
+"""One compiled template: messages in the template's own shape → text. The only place that runs template code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+
+from nbllama.chat.budget import Budget, spending
+from nbllama.chat.environment import BoundedEnvironment, to_json
+from nbllama.chat.errors import ChatError
+
+MAX_SOURCE_CHARS = 1_000_000
+
+
+class Renderer:
+    """Compiles once, renders often, from any thread. Raises ChatError, TemplateRefused where the template says no."""
+
+    def __init__(self, source: str, *, bos: str, eos: str) -> None:
+        if len(source) > MAX_SOURCE_CHARS:
+            raise ChatError("the chat template is too long")
+        self.source = source
+        self._constants = {"bos_token": bos, "eos_token": eos}
+        # firefunction-v2 wants its tools as text under this name, and the date.
+        self._wants_functions = "functions" in source
+        try:
+            with spending(Budget(len(source))):
+                self._template = BoundedEnvironment().from_string(source)
+        except ChatError:
+            raise
+        except (jinja2.TemplateError, RecursionError, ValueError, TypeError) as error:
+            raise ChatError(f"the chat template cannot be compiled: {_words(error)}") from error
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        *,
+        thinking: bool = False,
+        generation: bool = True,
+        input_chars: int = 10_000,
+    ) -> str:
+        """The text. The template may change `messages` and `tools`: pass fresh ones."""
+        variables: dict[str, Any] = {"messages": messages, "enable_thinking": thinking, "thinking": thinking}
+        if tools:
+            variables["tools"] = tools
+        if generation:
+            variables["add_generation_prompt"] = True
+        try:
+            with spending(Budget(input_chars)):
+                if self._wants_functions:
+                    variables["functions"] = to_json([tool["function"] for tool in tools or []])
+                    variables["datetime"] = "now"
+                return self._template.render(self._constants | variables)
+        except ChatError:
+            raise
+        except Exception as error:  # a template is somebody else's program: it may raise anything
+            raise ChatError(f"the chat template failed: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]

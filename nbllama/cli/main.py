@@ -1,0 +1,51 @@
+"""The command `nbllama`: which commands there are. Each is a module of its own, imported when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from nbllama._version import __version__
+from nbllama.errors import NbllamaError
+
+COMMANDS = {
+    "serve": "open a TCP door to the model, without Jupyter",
+    "status": "what runs",
+    "stop": "end the worker; what it is answering is finished first",
+    "logs": "what the worker wrote",
+    "models": "which models there are, and get one",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns the exit code: 1, with one line on standard error, for an error of ours."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(arguments).parse_args(arguments)
+    try:
+        return int(importlib.import_module(f"nbllama.cli.{args.command}").run(args))
+    except NbllamaError as error:
+        print(f"nbllama: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `nbllama logs | head`: nobody reads on, which is no error. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nbllama", description="A local model that speaks the Anthropic Messages API."
+    )
+    parser.add_argument("--version", action="version", version=f"nbllama {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        # The others' modules stay unread: `nbllama status` does not import a web server.
+        if name in arguments:
+            importlib.import_module(f"nbllama.cli.{name}").add_arguments(command)
+    return parser

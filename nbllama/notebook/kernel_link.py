@@ -1,0 +1,62 @@
+"""Where this kernel's requests go. The worker is attached to once per process, whoever asks: magics, clients, traces."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from nbllama.worker import connection
+from nbllama.worker.errors import WorkerError
+
+
+class KernelLink:
+    """Finds the worker, or starts one, and keeps it alive as long as this process is. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: tuple[connection.Endpoint, connection.Attachment] | None = None
+
+    def endpoint(
+        self,
+        *,
+        on_wait: Callable[[str], None] | None = None,
+        instead_of: connection.Endpoint | None = None,
+    ) -> connection.Endpoint:
+        """The server to ask now; blocks while a worker starts. `instead_of` is one that did not answer.
+
+        A worker that has died is replaced here, so the request after a death finds a new one. Raises WorkerError."""
+        if os.environ.get("NBLLAMA_BASE_URL"):
+            return connection.discover()
+        with self._lock:
+            if self._held is not None:
+                endpoint, attachment = self._held
+                if endpoint is not instead_of and attachment.alive:
+                    return endpoint
+                self._let_go()
+            self._held = _reach(on_wait)
+            return self._held[0]
+
+    def detach(self) -> None:
+        """Lets go of the worker, which ends by itself when nobody is attached."""
+        with self._lock:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held[1].close()
+            self._held = None
+
+
+def _reach(on_wait: Callable[[str], None] | None) -> tuple[connection.Endpoint, connection.Attachment]:
+    endpoint = connection.discover(on_wait=on_wait)
+    try:
+        return endpoint, connection.attach(endpoint)
+    except WorkerError:
+        # It ended, idle, between being found and being attached to.
+        endpoint = connection.discover(on_wait=on_wait)
+        return endpoint, connection.attach(endpoint)
+
+
+link = KernelLink()
+"""The one of this process."""

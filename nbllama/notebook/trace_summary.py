@@ -1,0 +1,77 @@
+"""A record in short: rows, then text or static HTML. Pure."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+COLUMNS = [
+    "id",
+    "message_id",
+    "model",
+    "created",
+    "ending",
+    "prompt_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "total_s",
+    "tokens_per_second",
+]
+_MAX_TEXT = 200
+
+
+def rows(record: dict[str, Any], text: str) -> list[tuple[str, str]]:
+    """What and value, for `html` and `plain`."""
+    timings = record["timings"]
+    n_prompt, n_cached = len(record["prompt_ids"]), record["cached_tokens"]
+    found = [
+        ("request", record["id"]),
+        ("model", record["model"]),
+        ("ending", _ending(record)),
+        ("prompt", f"{n_prompt:,} tokens" + (f", {n_cached:,} of them cached" if n_cached else "")),
+        ("answer", f"{len(record['output_ids']):,} tokens" + _speed(timings)),
+        ("time", _times(timings)),
+        ("text", text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"),
+    ]
+    if record["ignored"]:
+        found.append(("ignored", ", ".join(record["ignored"])))
+    found += [("warning", warning) for warning in record["warnings"]]
+    return [(name, value) for name, value in found if value]
+
+
+def html(table: list[tuple[str, str]]) -> str:
+    """Static and escaped; the look is in literal styles, which an untrusted notebook keeps."""
+    head = "text-align:left;vertical-align:top;padding:1px 12px 1px 0;font-weight:600"
+    cell = "text-align:left;padding:1px 0;white-space:pre-wrap"
+    lines = [
+        f'<tr><th style="{head}">{escape(name)}</th><td style="{cell}">{escape(value)}</td></tr>'
+        for name, value in table
+    ]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def plain(table: list[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:8} {value}" for name, value in table)
+
+
+def event_row(seconds: float, event: dict[str, Any]) -> tuple[float, str, int | None, str, str]:
+    """time_s, event, block, kind, text."""
+    delta, block = event.get("delta", {}), event.get("content_block", {})
+    kind = delta.get("type") or block.get("type") or delta.get("stop_reason") or ""
+    text = next((delta[name] for name in ("text", "thinking", "partial_json") if name in delta), "")
+    return seconds, event["type"], event.get("index"), kind, text
+
+
+def _ending(record: dict[str, Any]) -> str:
+    error = record["error"]
+    return f"{record['ending']}: {error['message']}" if error else str(record["ending"])
+
+
+def _speed(timings: dict[str, float]) -> str:
+    speed = timings.get("tokens_per_second")
+    return f", {speed:,.0f} tokens/s" if speed else ""
+
+
+def _times(timings: dict[str, float]) -> str:
+    names = (("queued_s", "waiting"), ("prefill_s", "prompt"), ("decode_s", "answer"), ("total_s", "in all"))
+    return ", ".join(f"{timings[key]:.3f} s {name}" for key, name in names if key in timings)

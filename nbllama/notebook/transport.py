@@ -1,0 +1,255 @@
+"""What carries the SDK's requests: to the worker's socket or another server, with an allow-list of headers.
+
+The SDK is built on httpx2 (1.x and 2.x) or httpx (0.x); the library is handed in, so both work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ssl
+import sys
+from collections.abc import AsyncIterator, Collection, Iterator
+from typing import Any
+
+from nbllama.errors import NbllamaError
+from nbllama.notebook.kernel_link import link
+from nbllama.notebook.trace import remember
+from nbllama.wire.errors import ApiError, InvalidRequest, ServerFault
+from nbllama.wire.events import ErrorEvent
+from nbllama.wire.sse import Decoder, encode
+from nbllama.worker.connection import Endpoint
+
+NOMINAL_URL = "http://localhost"
+"""The base URL of a client whose requests go wherever the kernel's link says."""
+
+# What the API knows. Anything else, ANTHROPIC_CUSTOM_HEADERS above all, is meant for another server; and the keys
+# that the SDK sends are replaced by the endpoint's own.
+_ALLOWED = {"accept", "content-type", "content-length", "transfer-encoding", "user-agent", "idempotency-key"}
+_ALLOWED_PREFIXES = ("anthropic-", "x-stainless-")
+_TERMINAL = ("message_stop", "error")
+
+
+def http_library() -> Any:
+    """The library that the installed SDK is built on: httpx2 or httpx."""
+    import anthropic
+
+    return importlib.import_module(anthropic.Timeout.__module__.partition(".")[0])
+
+
+class Route:
+    """Where a client's requests go, and which of their headers. `fixed` is another server than the kernel's own."""
+
+    def __init__(self, http: Any, fixed: Endpoint | None, own_headers: Collection[str]) -> None:
+        self.http = http
+        self.fixed = fixed
+        self._own_headers = {name.lower() for name in own_headers}
+        self._origin = _origin(http.URL(fixed.base_url if fixed else NOMINAL_URL))
+
+    def endpoint(self, instead_of: Endpoint | None = None) -> Endpoint:
+        """Blocks while a worker starts. Raises WorkerError."""
+        return self.fixed or link.endpoint(on_wait=_say, instead_of=instead_of)
+
+    def check(self, request: Any) -> None:
+        """Raises InvalidRequest for a URL that is not this client's, as a copy with another `base_url` would have."""
+        if _origin(request.url) != self._origin:
+            raise InvalidRequest(
+                f"this client does not talk to {request.url.host}: make one with nbllama.client(base_url=…, api_key=…)"
+            )
+
+    def request_to(self, endpoint: Endpoint, request: Any) -> Any:
+        """The request as it goes out to `endpoint`."""
+        url = request.url
+        if self.fixed is None:
+            url = self.http.URL(endpoint.base_url + request.url.raw_path.decode("ascii"))
+        headers = {name: value for name, value in request.headers.items() if self._passes(name)}
+        headers |= {"host": url.netloc.decode("ascii"), **endpoint.headers()}
+        return self.http.Request(
+            request.method, url, headers=headers, stream=request.stream, extensions=request.extensions
+        )
+
+    def carrier(self, kind: str, endpoint: Endpoint) -> Any:
+        """An `HTTPTransport` or `AsyncHTTPTransport` to `endpoint`. Without proxies, as everything here."""
+        # Connections are not kept: one to a worker that has ended would fail the next request.
+        limits = self.http.Limits(max_connections=None, max_keepalive_connections=0)
+        verify = ssl.create_default_context() if endpoint.base_url.startswith("https:") else False
+        transport: Any = getattr(self.http, kind)
+        return transport(verify=verify, trust_env=False, limits=limits, uds=endpoint.socket)
+
+    def refusal(self, request: Any, error: NbllamaError) -> Any:
+        """The answer to a request that reaches nobody, in the API's shape: the SDK then shows what `error` says."""
+        api_error = error if isinstance(error, ApiError) else ServerFault(str(error), should_retry=False)
+        return self.http.Response(
+            api_error.status, headers=api_error.headers(), json=api_error.body(), request=request
+        )
+
+    def answered(self, request: Any, response: Any, endpoint: Endpoint) -> str | None:
+        """Notes the answer to a message for `nbllama.last`; its request id if its stream must be watched."""
+        if request.method != "POST" or not request.url.path.endswith("/v1/messages") or response.status_code >= 400:
+            return None
+        request_id = response.headers.get("request-id")
+        if request_id:
+            remember(request_id, endpoint)
+        # A door watches its streams itself.
+        streamed = response.headers.get("content-type", "").startswith("text/event-stream")
+        return (request_id or "") if streamed and endpoint.is_worker else None
+
+    def _passes(self, name: str) -> bool:
+        name = name.lower()
+        return name in _ALLOWED or name in self._own_headers or name.startswith(_ALLOWED_PREFIXES)
+
+
+class Transport:
+    """Synchronous. One for each client."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._carrier: tuple[Endpoint, Any] | None = None
+
+    def handle_request(self, request: Any) -> Any:
+        route = self._route
+        try:
+            route.check(request)
+            endpoint = route.endpoint()
+            try:
+                response = self._send(request, endpoint)
+            except route.http.ConnectError:
+                if route.fixed is not None:
+                    raise
+                # It ended since it was found. Nothing was sent yet, so a new one can answer.
+                endpoint = route.endpoint(instead_of=endpoint)
+                response = self._send(request, endpoint)
+        except NbllamaError as error:
+            return route.refusal(request, error)
+        request_id = route.answered(request, response, endpoint)
+        if request_id is not None:
+            response.stream = _watched_stream(route.http, response.stream, request_id)
+        return response
+
+    def _send(self, request: Any, endpoint: Endpoint) -> Any:
+        if self._carrier is None or self._carrier[0] != endpoint:
+            self._carrier = (endpoint, self._route.carrier("HTTPTransport", endpoint))
+        return self._carrier[1].handle_request(self._route.request_to(endpoint, request))
+
+    def close(self) -> None:
+        if self._carrier is not None:
+            self._carrier[1].close()
+            self._carrier = None
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncTransport:
+    """The same for `AsyncAnthropic`. Looking for a worker happens in a thread."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._carrier: tuple[Endpoint, Any] | None = None
+
+    async def handle_async_request(self, request: Any) -> Any:
+        route = self._route
+        try:
+            route.check(request)
+            endpoint = await asyncio.to_thread(route.endpoint)
+            try:
+                response = await self._send(request, endpoint)
+            except route.http.ConnectError:
+                if route.fixed is not None:
+                    raise
+                endpoint = await asyncio.to_thread(route.endpoint, endpoint)
+                response = await self._send(request, endpoint)
+        except NbllamaError as error:
+            return route.refusal(request, error)
+        request_id = route.answered(request, response, endpoint)
+        if request_id is not None:
+            response.stream = _watched_async_stream(route.http, response.stream, request_id)
+        return response
+
+    async def _send(self, request: Any, endpoint: Endpoint) -> Any:
+        if self._carrier is None or self._carrier[0] != endpoint:
+            self._carrier = (endpoint, self._route.carrier("AsyncHTTPTransport", endpoint))
+        return await self._carrier[1].handle_async_request(self._route.request_to(endpoint, request))
+
+    async def aclose(self) -> None:
+        if self._carrier is not None:
+            await self._carrier[1].aclose()
+            self._carrier = None
+
+    async def __aenter__(self) -> AsyncTransport:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class WholeEvents:
+    """Lets only whole events of a stream pass, and gives it an end when the worker could not.
+
+    The SDK takes a stream that just stops for a finished one."""
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._decoder = Decoder()
+        self._rest = b""
+        self.finished = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes of the events that `data` completes."""
+        whole, separator, self._rest = (self._rest + data).rpartition(b"\n\n")
+        whole += separator
+        self.finished = self.finished or any(event.name in _TERMINAL for event in self._decoder.feed(whole))
+        return whole
+
+    def end(self) -> bytes:
+        """What is missing: an `error` event, or nothing after a terminal one."""
+        if self.finished:
+            return b""
+        self.finished = True
+        error = ServerFault("the worker went away before the answer had ended; the next request starts a new one")
+        return encode(ErrorEvent(error.body(self._request_id or None)))
+
+
+def _watched_stream(http: Any, inner: Any, request_id: str) -> Any:
+    class WatchedStream(http.SyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
+        def __iter__(self) -> Iterator[bytes]:
+            events = WholeEvents(request_id)
+            try:
+                for data in inner:
+                    yield events.feed(data)
+            except (http.NetworkError, http.RemoteProtocolError):
+                pass
+            yield events.end()
+
+        def close(self) -> None:
+            inner.close()
+
+    return WatchedStream()
+
+
+def _watched_async_stream(http: Any, inner: Any, request_id: str) -> Any:
+    class WatchedStream(http.AsyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            events = WholeEvents(request_id)
+            try:
+                async for data in inner:
+                    yield events.feed(data)
+            except (http.NetworkError, http.RemoteProtocolError):
+                pass
+            yield events.end()
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    return WatchedStream()
+
+
+def _origin(url: Any) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _say(text: str) -> None:
+    print(f"nbllama: {text}", file=sys.stderr)

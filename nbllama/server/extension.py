@@ -1,0 +1,104 @@
+"""The Jupyter server extension: Jupyter's login is the key, and the user's worker answers.
+
+    {base_url}v1/…            the Anthropic API (moved by `api_prefix`)
+    {base_url}nbllama/v1/…    the same, wherever `api_prefix` points
+    {base_url}nbllama/…       nbllama's own: status, traces, load, tokenize …
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from jupyter_server.auth.identity import IdentityProvider, PasswordIdentityProvider
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Int, Unicode
+
+from nbllama._version import __version__
+from nbllama.server.handlers import routes
+from nbllama.worker import connection
+from nbllama.worker.link import WorkerLink
+
+TOKEN_FIX = "start it with --IdentityProvider.token=SECRET (or JUPYTER_TOKEN=SECRET)"
+
+
+class NbllamaApp(ExtensionApp):
+    """Opens this user's nbllama worker behind the Jupyter server's own authentication."""
+
+    name = "nbllama"
+    version = __version__
+    # No page of its own: JupyterHub looks for one here.
+    extension_url = "/"
+
+    model = Unicode(
+        None,
+        allow_none=True,
+        help="""The model that answers where a request names none that is known: "demo" (embedded), "smollm2", or the
+        path of a .gguf file. Default: the worker's own setting, which is NBLLAMA_MODEL or else "demo".""",
+    ).tag(config=True)
+
+    ctx = Int(
+        None,
+        allow_none=True,
+        min=1,
+        help="""The context of the model, in tokens, if this server is the first to load it. Default: 8192 or what
+        the model was trained for, the smaller.""",
+    ).tag(config=True)
+
+    api_prefix = Unicode(
+        "",
+        help="""Where the Anthropic API is, below the server's base URL: with "llm", clients use {base_url}llm as
+        their base URL. {base_url}nbllama always works as well.""",
+    ).tag(config=True)
+
+    link: WorkerLink
+
+    def initialize_settings(self) -> None:
+        self.link = WorkerLink(self._ensure, default_model=self._chosen("model", "NBLLAMA_MODEL"))
+
+    def initialize_handlers(self) -> None:
+        self.handlers.extend(routes(self.api_prefix.strip("/")))
+
+    async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        if self.needs_token():
+            self.log.warning(
+                "nbllama: this server has no token, so only its own pages can ask for answers; %s", TOKEN_FIX
+            )
+
+    async def stop_extension(self) -> None:
+        """Detaches from the worker, which ends by itself when nobody is left."""
+        await self.link.close()
+
+    def current_activity(self) -> bool:
+        """Whether an answer is on its way: the server must not be shut down as idle then."""
+        return self.link.running > 0
+
+    def touch(self) -> None:
+        """Counts as activity for whoever culls idle servers."""
+        if self.serverapp is not None:
+            self.serverapp.web_app.settings["nbllama_last_activity"] = datetime.now(UTC)
+
+    def needs_token(self) -> bool:
+        """Whether this is a plain Jupyter server without a token: then no SDK, curl or Claude Code gets in."""
+        provider = getattr(self.serverapp, "identity_provider", None)
+        # Other providers, a Hub's above all, know tokens of their own.
+        is_plain = type(provider) in (IdentityProvider, PasswordIdentityProvider)
+        return is_plain and not getattr(provider, "token", "")
+
+    def _ensure(self) -> connection.Endpoint:
+        return connection.ensure(
+            model=self._chosen("model", "NBLLAMA_MODEL"),
+            ctx=self._chosen("ctx", "NBLLAMA_CTX"),
+            on_wait=lambda text: self.log.info("nbllama: %s", text),
+        )
+
+    def _chosen(self, trait: str, variable: str) -> Any:
+        """The trait's value, unless it is from a file and the environment, which is stronger, has another."""
+        if variable in os.environ and not self._typed(trait):
+            return None
+        return getattr(self, trait)
+
+    def _typed(self, trait: str) -> bool:
+        apps = [app for app in (self, self.serverapp) if app is not None]
+        return any(trait in app.cli_config.get("NbllamaApp", {}) for app in apps)

@@ -1,0 +1,49 @@
+"""`python -P -m nbllama.worker`: the process that holds the model. Its output is its log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import os
+import sys
+from pathlib import Path
+
+from nbllama.errors import NbllamaError
+from nbllama.worker.settings import load_settings
+
+
+def main() -> int:
+    """Runs the worker; the exit code: 0, or 1 after one sentence on standard error."""
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        return _run()
+    except NbllamaError as error:
+        print(f"nbllama: {error}", file=sys.stderr)
+        return 1
+
+
+def _run() -> int:
+    settings = load_settings(os.environ, sys.argv[1:])
+    _be_first_to_go()
+    # The engine thread holds the GIL between two decodes; the event loop should not wait 5 ms for it each time.
+    sys.setswitchinterval(5e-4)
+    # Late: a setting with a bad value is told before half a second of imports.
+    from nbllama.answer.service import Service, ServiceSettings
+    from nbllama.worker.serving import serve
+
+    service = Service(ServiceSettings(model=settings.model, ctx=settings.ctx, threads=settings.threads))
+    asyncio.run(serve(service, settings))
+    return 0
+
+
+def _be_first_to_go() -> None:
+    """When memory runs out, the model goes and the notebooks stay. Linux only; elsewhere nothing happens."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

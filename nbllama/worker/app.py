@@ -1,0 +1,67 @@
+"""The worker's Tornado application and its server: what every endpoint finds on `self.application`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.web import Application, RequestHandler
+
+from nbllama.worker.endpoints import NotFoundEndpoint
+from nbllama.worker.identity import Identity
+from nbllama.worker.lifecycle import Lifecycle
+from nbllama.worker.routes import routes
+
+if TYPE_CHECKING:
+    from nbllama.answer.service import Service
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What the endpoints work with. `secret` must come in each request's `nbllama-secret`; None on a socket."""
+
+    service: Service
+    lifecycle: Lifecycle
+    identity: Identity
+    secret: str | None = field(default=None, repr=False)
+
+
+class WorkerApplication(Application):
+    """The routes, with the one typed object that they share."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        super().__init__(routes(), default_handler_class=NotFoundEndpoint, log_function=_log_request)
+
+
+class WorkerServer(HTTPServer):
+    """Answers at once (no Nagle delay on TCP); the limit of a body is the endpoints' to tell in the API's own words."""
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        super().initialize(*args, **{**kwargs, "max_body_size": sys.maxsize})
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        stream.set_nodelay(True)
+        super().handle_stream(stream, address)
+
+
+def build_app(
+    service: Service, lifecycle: Lifecycle, identity: Identity | None = None, *, secret: str | None = None
+) -> WorkerApplication:
+    """The application over a service, which must be started in the same event loop."""
+    return WorkerApplication(Worker(service, lifecycle, identity or Identity(), secret))
+
+
+def _log_request(handler: RequestHandler) -> None:
+    """One line a request: no query, no body, nothing a user wrote. Our own small talk only when it fails."""
+    request = handler.request
+    if request.path.startswith("/nbllama/") and handler.get_status() < 400:
+        return
+    milliseconds = 1000 * request.request_time()
+    log.info("%s %s %d %.0f ms", request.method, request.path, handler.get_status(), milliseconds)

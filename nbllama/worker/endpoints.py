@@ -1,0 +1,161 @@
+"""The worker's endpoints: thin, one for each noun. The route table is in `routes.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from nbllama.wire.errors import InvalidRequest, NotFound
+from nbllama.worker.endpoint import ClientGone, Endpoint
+from nbllama.worker.model_page import page_of
+from nbllama.worker.sse_response import send_events
+
+KEEP_ALIVE_SECONDS = 30.0
+"""Below the 60 s after which proxies close a silent connection."""
+
+LEAVING_SECONDS = 0.5
+"""How long it may take until a connection that the asking client has just closed is seen as closed."""
+
+
+class NotFoundEndpoint(Endpoint):
+    """Every path that is none, with any method."""
+
+    def get(self) -> None:
+        raise NotFound(f"Not found: {self.request.path}")
+
+    head = post = put = patch = delete = options = get
+
+
+class HelloEndpoint(Endpoint):
+    """Claude Code warms its connection up with HEAD /api/hello or HEAD /."""
+
+    def head(self) -> None:
+        self.set_status(200)
+
+
+class MessagesEndpoint(Endpoint):
+    async def post(self) -> None:
+        with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
+            body = self.body()
+            answer = await self.while_connected(
+                self.worker.service.messages(body, client=self.client, request_id=self.request_id)
+            )
+            self.set_header("nbllama-model", header_value(answer.model_id))
+            if answer.ignored:
+                self.set_header("nbllama-ignored", header_value(", ".join(answer.ignored)))
+            if answer.stream:
+                await send_events(self, answer)
+            else:
+                self.answer_json(await self.while_connected(answer.message(), on_gone=answer.cancel))
+
+
+class CountTokensEndpoint(Endpoint):
+    async def post(self) -> None:
+        with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
+            counting = self.worker.service.count_tokens(self.body(), client=self.client)
+            self.answer_json(await self.while_connected(counting))
+
+
+class ModelsEndpoint(Endpoint):
+    def get(self) -> None:
+        query = {name: self.get_query_argument(name, None) for name in ("limit", "after_id", "before_id")}
+        self.answer_json(page_of(self.worker.service.models(), **query))
+
+
+class ModelEndpoint(Endpoint):
+    def get(self, id: str) -> None:
+        self.answer_json(self.worker.service.model(id))
+
+
+class HandshakeEndpoint(Endpoint):
+    def get(self) -> None:
+        self.answer_json(self.worker.identity.handshake())
+
+
+class StatusEndpoint(Endpoint):
+    def get(self) -> None:
+        lifecycle = self.worker.lifecycle
+        state = {"attached": lifecycle.attached, "stopping": lifecycle.stopping.is_set()}
+        self.answer_json(self.worker.service.status() | self.worker.identity.status() | state)
+
+
+class TracesEndpoint(Endpoint):
+    def get(self) -> None:
+        self.answer_json({"traces": self.worker.service.traces(self.client)})
+
+
+class TraceEndpoint(Endpoint):
+    def get(self, id: str) -> None:
+        self.answer_json(self.worker.service.trace(id, self.client))
+
+
+class LoadEndpoint(Endpoint):
+    """`{"model": REF, "ctx": tokens?}`. Answers when the model is loaded, and loads on when the client goes."""
+
+    async def post(self) -> None:
+        with self.worker.lifecycle.request():
+            body = self.json_body()
+            self.answer_json(await self.worker.service.load(_text(body, "model"), ctx=_count(body, "ctx")))
+
+
+class UnloadEndpoint(Endpoint):
+    """`{"model": ID}`."""
+
+    async def post(self) -> None:
+        with self.worker.lifecycle.request():
+            self.answer_json(await self.worker.service.unload(_text(self.json_body(), "model")))
+
+
+class TokenizeEndpoint(Endpoint):
+    """`{"text": str, "model": ID?}`."""
+
+    async def post(self) -> None:
+        with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
+            self.answer_json(await self.while_connected(self.worker.service.tokenize(self.json_body())))
+
+
+class AttachEndpoint(Endpoint):
+    """Held open as long as the client is there; a newline now and then keeps proxies from closing it."""
+
+    async def get(self) -> None:
+        with contextlib.suppress(ClientGone), self.worker.lifecycle.attachment():
+            self.set_header("content-type", "text/plain; charset=utf-8")
+            self.set_header("cache-control", "no-store")
+            await self.while_connected(self._hold())
+
+    async def _hold(self) -> None:
+        while True:
+            # The first flush tells the client that it counts.
+            self.write("\n")
+            await self.flush()
+            await asyncio.sleep(KEEP_ALIVE_SECONDS)
+
+
+class StopEndpoint(Endpoint):
+    """Drains and ends the worker; with `{"if_idle": true}` only if nobody is attached and nothing runs."""
+
+    async def post(self) -> None:
+        lifecycle = self.worker.lifecycle
+        if not self.json_body().get("if_idle") or await lifecycle.wait_idle(LEAVING_SECONDS):
+            lifecycle.stop()
+        self.answer_json({"stopping": lifecycle.stopping.is_set(), "pid": self.worker.identity.pid})
+
+
+def header_value(text: str) -> str:
+    """Text as a header can carry it: file names and field names may hold anything."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{name}: Field required")
+    return value
+
+
+def _count(body: dict[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InvalidRequest(f"{name}: Input should be a positive whole number")
+    return value

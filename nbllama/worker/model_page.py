@@ -1,0 +1,46 @@
+"""`GET /v1/models` in pages, as the SDKs walk them (anthropic-api §1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbllama.wire.errors import InvalidRequest
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 1000
+
+
+def page_of(
+    models: list[dict[str, Any]],
+    *,
+    limit: str | None = None,
+    after_id: str | None = None,
+    before_id: str | None = None,
+) -> dict[str, Any]:
+    """The `limit` models behind `after_id` or before `before_id`. Raises InvalidRequest for a limit that is none."""
+    count = _limit(limit)
+    ids = [model["id"] for model in models]
+    start, end = 0, len(models)
+    if before_id in ids:
+        end = ids.index(before_id)
+        start = max(0, end - count)
+        more = start > 0
+    else:
+        start = ids.index(after_id) + 1 if after_id in ids else 0
+        end = min(end, start + count)
+        more = end < len(models)
+    data = models[start:end]
+    return {
+        "data": data,
+        "has_more": more,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+    }
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
+        raise InvalidRequest(f"limit: Input should be a whole number from 1 to {MAX_LIMIT}")
+    return int(text)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from nbllama.chat.errors import ChatError, TemplateRefused
+from nbllama.chat.renderer import Renderer
+
+BOMBS = {
+    "doubling": "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
+    "doubling with ~": "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    "repetition": "{{ 'a' * 1000000000 }}",
+    "center": "{{ 'a'.center(1000000000) }}",
+    "center filter": "{{ 'a' | center(1000000000) }}",
+    "ljust": "{{ 'a'.ljust(1000000000) }}",
+    "zfill": "{{ '1'.zfill(width) }}{{ '1'.zfill(1000000000) }}",
+    "percent": "{{ '%1000000000d' % 1 }}",
+    "percent star": "{{ '%*d' % (1000000000, 1) }}",
+    "format": "{{ '{:>1000000000}'.format(1) }}",
+    "format nested": "{{ '{:>{w}}'.format(1, w=1000000000) }}",
+    "format wide": "{{ ('{0}' * 1000).format('a' * 1000000) }}",
+    "indent": "{{ 'a\\nb' | indent(1000000000) }}",
+    "json indent": "{{ [1] | tojson(indent=1000000000) }}",
+    "replace": "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
+    "join": "{{ ['b' * 1000000] * 1000 | join }}",
+    "loops": "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+    "filtered loops": "{% for i in range(100000) %}{% for j in range(100000) if false %}{% endfor %}{% endfor %}",
+    "hidden loops": "{% set l = range(100000) | list %}{% for i in l %}{{ l.index(99999) }}{% endfor %}",
+    "wide range": "{{ range(10000000000) | list }}",
+    "power": "{{ 9 ** 999999999 }}",
+    "recursion": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(40) }}",
+    "endless recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "output": "{% set x = 'a' * 100000 %}{% for i in range(100000) %}{{ x }}{% endfor %}",
+    "constants": "{% for i in range(100000) %}" + "z" * 1000 + "{% endfor %}",
+    "laughs": "{% set a = ['aaaaaaaaaaa'] %}" + "{% set a = [a, a, a, a, a, a, a, a, a, a] %}" * 30 + "{{ a }}",
+    "extend": "{% set l = [1] %}{% for i in range(60) %}{% set _ = l.extend(l) %}{% endfor %}",
+    "bytes": "{{ (1).to_bytes(1000000000, 'big') }}",
+    "deep": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "internals": "{{ ''.__class__.__mro__[1].__subclasses__()[0] }}",
+}
+
+RUN = """
+import resource, sys
+from nbllama.chat.errors import ChatError
+from nbllama.chat.renderer import Renderer
+before = resource.getrusage(resource.RUSAGE_SELF)
+try:
+    Renderer(sys.stdin.read(), bos="", eos="").render([{"role": "user", "content": "hi"}])
+    print("rendered")
+except ChatError as error:
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    print("refused", after.ru_utime - before.ru_utime, after.ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_end_as_an_error_within_bounds(name: str) -> None:
+    """A second of processor time (doubled for slow machines) and 200 MB, measured in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", RUN], input=BOMBS[name], capture_output=True, text=True, timeout=60)
+    verdict, *numbers = done.stdout.split()
+    assert verdict == "refused", done.stdout + done.stderr
+    assert float(numbers[0]) < 2 and int(numbers[1]) < 200
+
+
+def render(source: str, content: str = "hi") -> str:
+    return Renderer(source, bos="<s>", eos="</s>").render([{"role": "user", "content": content}])
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ messages[0].absent.deep }}|{{ none }}|{{ tools is defined }}", "||False"),
+        ("{{ {'b': 'é<', 'a': 1} | tojson }}", '{"b": "é<", "a": 1}'),
+        ("{{ {'b': 'é'} | tojson(ensure_ascii=true, indent=1) }}", '{\n "b": "\\u00e9"\n}'),
+        ("{{ messages | map(attribute='role') | tojson }}", '["user"]'),
+        ("{{ '<b>' | safe + '<' }}{{ bos_token }}", "<b><<s>"),
+        ("{% set l = [] %}{% set _ = l.append(1) %}{{ ('{\"a\": 2}' | from_json).a }}{{ l }}", "2[1]"),
+        (
+            "{% for i in [1, 2, 3] %}{% if i == 2 %}{% continue %}{% endif %}{{ i }}{{ loop.last }}{% endfor %}",
+            "1False3True",
+        ),
+        ("{% generation %}a{% endgeneration %}{{ strftime_now('%Y') | length }}", "a4"),
+        ("{{ '%s-%d' % ('a', 2) }}{{ '{}'.format('b') }}{{ 'a' ~ 1 ~ none }}{{ 'x'.center(3) }}", "a-2ba1 x "),
+        ("{%- for m in messages %}\n  {%- if true %}\n    x\n  {%- endif %}\n{% endfor %}", "    x"),
+    ],
+)
+def test_what_real_templates_need(source: str, text: str) -> None:
+    assert render(source) == text
+
+
+def test_a_refusal_keeps_the_words_of_the_template() -> None:
+    with pytest.raises(TemplateRefused, match=r"^roles must alternate$"):
+        render("{{ raise_exception('roles must alternate') }}")
+
+
+def test_a_failure_is_a_chat_error_that_says_what_failed() -> None:
+    with pytest.raises(ChatError, match="TypeError"):
+        render("{{ messages + 1 }}")
+    with pytest.raises(ChatError, match="compiled"):
+        render("{% if %}")
+
+
+def test_a_long_text_has_room_in_proportion() -> None:
+    content = "word " * 400_000
+    source = (
+        "{% set n = namespace(t='') %}{% for m in messages %}{% set n.t = n.t + m.content + '!' %}{% endfor %}{{ n.t }}"
+    )
+    renderer = Renderer(source, bos="", eos="")
+    assert renderer.render([{"role": "user", "content": content}], input_chars=len(content)) == content + "!"

@@ -1,0 +1,118 @@
+"""Nothing in a world-writable folder is trusted before it was looked at."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from nbllama.worker import runtime_dir as folder
+from nbllama.worker.errors import WorkerError
+
+
+def test_it_is_made_private(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBLLAMA_RUNTIME_DIR", str(runtime / "new"))
+    path = folder.runtime_dir()
+    path.chmod(0o755)
+
+    assert stat.S_IMODE(folder.runtime_dir().stat().st_mode) == 0o700
+
+
+def test_without_home_it_is_in_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NBLLAMA_RUNTIME_DIR", "HOME", "XDG_RUNTIME_DIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    assert folder._location() == Path(f"/tmp/nbllama-{os.getuid()}")
+
+
+def test_a_link_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runtime / "real").mkdir()
+    (runtime / "link").symlink_to(runtime / "real")
+    monkeypatch.setenv("NBLLAMA_RUNTIME_DIR", str(runtime / "link"))
+
+    with pytest.raises(WorkerError, match="is not a folder"):
+        folder.runtime_dir()
+
+
+def test_a_file_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runtime / "file").touch()
+    monkeypatch.setenv("NBLLAMA_RUNTIME_DIR", str(runtime / "file"))
+
+    with pytest.raises(WorkerError):
+        folder.runtime_dir()
+
+
+def test_another_users_folder_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: runtime.stat().st_uid + 1)
+
+    with pytest.raises(WorkerError, match="belongs to user"):
+        folder.runtime_dir()
+
+
+@pytest.mark.parametrize("path", [folder.connection_file, folder.log_file, folder.start_lock, folder.publish_lock])
+def test_links_in_the_place_of_files_are_refused(runtime: Path, path: object) -> None:
+    place = path()  # type: ignore[operator]
+    target = runtime / "precious"
+    target.write_text("{}")
+    place.symlink_to(target)
+
+    for use in (
+        lambda: folder.read_json(place),
+        lambda: folder.write_json(place, {}),
+        lambda: folder.open_own(place, os.O_RDWR | os.O_CREAT),
+        lambda: folder.locked(place, timeout=0).__enter__(),
+    ):
+        with pytest.raises(WorkerError, match="is not what nbllama puts there"):
+            use()
+    assert target.read_text() == "{}"
+
+
+def test_json_is_written_in_one_step_and_private(runtime: Path) -> None:
+    path = folder.connection_file()
+    folder.write_json(path, {"a": 1})
+
+    assert folder.read_json(path) == {"a": 1}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(runtime) == [path.name]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
+def test_a_broken_file_is_none(runtime: Path, text: str) -> None:
+    folder.connection_file().write_text(text)
+
+    assert folder.read_json(folder.connection_file()) is None
+
+
+def test_sockets_of_the_dead_are_removed_and_nothing_else(runtime: Path) -> None:
+    dead, alive, foreign = runtime / "p1-999999999.sock", folder.socket_path(os.getpid()), runtime / "p1-999999998.sock"
+    sockets = []
+    for path in (dead, alive):
+        sockets.append(socket.socket(socket.AF_UNIX))
+        sockets[-1].bind(str(path))
+        sockets[-1].close()
+    foreign.write_text("mine")
+    folder.remove_dead_sockets()
+
+    assert not dead.exists()
+    assert alive.exists()
+    assert foreign.read_text() == "mine"
+    with pytest.raises(WorkerError):
+        folder.remove_socket(foreign)
+
+
+def test_a_path_too_long_for_a_socket_is_told(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBLLAMA_RUNTIME_DIR", str(runtime / ("x" * 100)))
+
+    with pytest.raises(WorkerError, match="too long for a Unix socket"):
+        folder.socket_path(1)
+
+
+def test_a_lock_excludes_and_is_freed(runtime: Path) -> None:
+    path = folder.start_lock()
+    with folder.locked(path, timeout=0), pytest.raises(WorkerError, match="another process"):
+        folder.locked(path, timeout=0).__enter__()
+    with folder.locked(path, timeout=0):
+        pass
