@@ -9,6 +9,7 @@ Importing this loads nothing heavy: each name brings what it needs when it is fi
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from nbllama._version import __version__
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "async_client", "client", "last", "trace", "traces"]
 
+_MODULES = {
+    "client": "nbllama.notebook.client",
+    "async_client": "nbllama.notebook.client",
+    "trace": "nbllama.notebook.trace",
+    "traces": "nbllama.notebook.trace",
+}
+
 
 def __getattr__(name: str) -> Any:
     if name == "last":
@@ -30,13 +38,10 @@ def __getattr__(name: str) -> Any:
         from nbllama.notebook.trace import last_trace
 
         return last_trace()
-    if name in ("client", "async_client"):
-        from nbllama.notebook import client as module
-    elif name in ("trace", "traces"):
-        from nbllama.notebook import trace as module
-    else:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(module, name)
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,7 @@
     ├── ApiError           wire/errors.py       what a client is told: an Anthropic type and a status
     ├── ChatError          chat/errors.py       a template refuses or is not understood
     ├── EngineError        engine/errors.py     the engine's own: queue full, prompt too long, cells, decode
-    ├── ModelError         answer/failures.py   a reference that names no usable model
+    ├── ModelError         answer/published_models.py  a reference that names no usable model
     ├── WorkerError        worker/errors.py     no worker, or not one to talk to
     └── SettingsError      worker/errors.py     a setting with a bad value, named
 

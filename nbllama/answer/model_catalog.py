@@ -75,9 +75,9 @@ class ModelCatalog:
             raise ModelError(f"a model with the id {source.id} is there already: {known.source.path}")
         return self._entries.setdefault(source.id, known or Entry(source))
 
-    def named(self, model_id: str) -> Entry:
-        """The model that answers a request for `model_id`; the default for an id that nobody knows."""
-        return self._entries.get(model_id) or self.default()
+    def named(self, model_id: str, default_ref: str | None = None) -> Entry:
+        """The model that answers a request for `model_id`; the door's or the worker's default for an unknown id."""
+        return self._entries.get(model_id) or (self.entry(default_ref) if default_ref else self.default())
 
     def known(self, model_id: str) -> Entry:
         """The entry with exactly this id. Raises NotFound."""

@@ -71,8 +71,8 @@ class Service:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout)
 
-    async def messages(self, body: bytes, *, client: str, request_id: str) -> Answer:
-        """Accepts a request, or raises the ApiError that refuses it.
+    async def messages(self, body: bytes, *, client: str, request_id: str, default_model: str | None = None) -> Answer:
+        """Accepts a request, or raises the ApiError that refuses it. `default_model` is its door's own reference.
 
         With the model loaded, everything that can be refused is refused here. A stream that must wait for the model
         is accepted at once, so that its headers and pings can flow, and tells a failure in the stream.
@@ -80,7 +80,7 @@ class Service:
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
         request = parse_messages_request(body)
-        entry = self._entry_for(request.model)
+        entry = self._entry_for(request.model, default_model)
         recorder = Recorder(
             id=request_id,
             message_id=new_id("msg"),
@@ -104,10 +104,10 @@ class Service:
                 raise
         return answer
 
-    async def count_tokens(self, body: bytes, *, client: str) -> dict[str, Any]:
+    async def count_tokens(self, body: bytes, *, client: str, default_model: str | None = None) -> dict[str, Any]:
         """Counts the exact prompt, beside any running decode."""
         request = parse_count_tokens_request(body)
-        model = await self._guarded(self._catalog.loaded(self._entry_for(request.model)))
+        model = await self._guarded(self._catalog.loaded(self._entry_for(request.model, default_model)))
         try:
             _, ids = await asyncio.to_thread(encode, model, request)
         except Exception as error:
@@ -168,8 +168,8 @@ class Service:
         """Raises if the engine's books do not add up. For tests; blocks for a step."""
         self._engine.check_integrity()
 
-    def _entry_for(self, model_id: str) -> Entry:
-        return self._translated(lambda: self._catalog.named(model_id))
+    def _entry_for(self, model_id: str, default_ref: str | None = None) -> Entry:
+        return self._translated(lambda: self._catalog.named(model_id, default_ref))
 
     def _ended(self, record: RequestRecord) -> None:
         self._running.pop(record.id, None)

@@ -19,7 +19,7 @@ class ControlTokens:
         self._first = re.compile(f"[{first}]") if first else None
 
     def broken(self, text: str, breaker: str) -> str:
-        """`text` with `breaker` behind the first character of all that spells, or at its end begins, a control token."""
+        """`text` with `breaker` behind the first character of all that spells, or at the end begins, one."""
         starts = sorted(self._automaton.starts(text))
         if not starts:
             return text

@@ -1,118 +1,158 @@
-"""One cell's question: streamed to the screen, at most ten updates a second, and once at the end."""
+"""One `%%llama` cell: ask, show while it comes in, leave the trace and the Message behind."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from typing import Any
-
-from IPython.display import display
+import contextlib
+import difflib
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from nbllama.errors import NbllamaError
-from nbllama.notebook.link import LINK
-from nbllama.notebook.view import AnswerView
-from nbllama.wire.answers import MessageBuilder
-from nbllama.wire.errors import ApiError
-from nbllama.wire.events import Event, MessageStart, event_of
+from nbllama.notebook.answer_view import AnswerView
+from nbllama.notebook.display import Screen
+from nbllama.notebook.errors import AskError
+from nbllama.notebook.kernel_link import link
+from nbllama.notebook.trace import Trace, remember
+from nbllama.wire.errors import ApiError, NotFound
+from nbllama.wire.sse import ServerSentEvent
 from nbllama.worker import connection
-
-# Each update sends and draws the whole answer: at every token the page does five times the work for the same picture.
-UPDATE_SECONDS = 0.1
-
-
-class AskFailed(NbllamaError):
-    """A question without an answer. Shown as one line: what is wrong is not in the user's code."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"nbllama: {self}"]
+from nbllama.worker.connection import Endpoint
+from nbllama.worker.errors import WorkerDied, WorkerError
 
 
-class Screen:
-    """One display handle, updated at its own pace."""
+@dataclass
+class Question:
+    """What a cell asks. `model` empty: the server's default. `max_tokens` in tokens."""
 
-    def __init__(self, view: AnswerView) -> None:
-        self._view = view
-        self._handle = display(view.bundle(), raw=True, display_id=True)
-        self._shown = time.monotonic()
+    prompt: str
+    model: str = ""
+    max_tokens: int = 1024
+    temperature: float | None = None
+    system: str | None = None
+    thinking: bool = False
 
-    def update(self, *, now: bool = False) -> None:
-        """Shows the view if the last update is long enough ago, or `now`."""
-        if self._handle is None or not (now or time.monotonic() - self._shown >= UPDATE_SECONDS):
-            return
-        self._handle.update(self._view.bundle(), raw=True)
-        self._shown = time.monotonic()
-
-
-def ask(body: dict[str, Any]) -> dict[str, Any]:
-    """Asks, shows the answer as it comes, gives the Message's JSON.
-
-    Raises AskFailed with what is wrong and what to do. An interrupt stops the generation, keeps what came, and goes on.
-    """
-    view, builder = AnswerView(), MessageBuilder()
-    screen = Screen(view)
-    began = time.monotonic()
-    try:
-        for event in _events(body, view, screen):
-            view.add(event)
-            builder.add(event)
-            if isinstance(event, MessageStart):
-                began = time.monotonic()
-            screen.update()
-    except KeyboardInterrupt:
-        _close(view, screen, ["interrupted", *_facts(view, body, began)])
-        raise
-    except NbllamaError as error:
-        _close(view, screen, [])
-        raise AskFailed(explain(error)) from None
-    if view.error is not None:
-        _close(view, screen, ["broken off"])
-        raise AskFailed(str(view.error.get("message", "the stream ended in an error")))
-    _close(view, screen, _facts(view, body, began))
-    return builder.message()
+    def body(self, model: str) -> dict[str, Any]:
+        """The request, without the fields that were not asked for."""
+        body: dict[str, Any] = {
+            "model": model,
+            "max_tokens": self.max_tokens,
+            "messages": [{"role": "user", "content": self.prompt}],
+        }
+        if self.system is not None:
+            body["system"] = self.system
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
+        if self.thinking:
+            body["thinking"] = {"type": "adaptive"}
+        return body
 
 
-def explain(error: NbllamaError) -> str:
-    """One line and, where there is one, the way out."""
-    text = str(error)
-    if isinstance(error, ApiError) and text.startswith("prompt is too long"):
-        return f"{text}. Shorten the question, or give the model a larger context: %llama load REF --ctx N"
-    return text
+@dataclass
+class Asking:
+    """One answer on its way to the screen."""
+
+    question: Question
+    screen: Screen
+    view: AnswerView = field(default_factory=AnswerView)
+    model: str = ""
+    trace: Trace | None = None
+
+    def run(self) -> None:
+        """Streams the answer to its end. Raises AskError; a KeyboardInterrupt passes, and stops the model."""
+        try:
+            self._stream()
+        except KeyboardInterrupt:
+            self._finish("interrupted")
+            raise
+        except NbllamaError as error:
+            self._finish("failed")
+            # Its cause is of no use to a user, and would be shown with it.
+            raise AskError(error) from None
+        self._finish(self.view.ending)
+
+    def _stream(self) -> None:
+        endpoint = link.endpoint(on_wait=self._wait)
+        try:
+            self._take(endpoint)
+        except WorkerDied:
+            link.forget(endpoint)
+            raise
+        except WorkerError:
+            # It ended since it was found. Nothing was sent yet, so a new one can answer.
+            self._take(link.endpoint(on_wait=self._wait, instead_of=endpoint))
+
+    def _take(self, endpoint: Endpoint) -> None:
+        self.model = model_of(endpoint, self.question.model)
+        body = self.question.body(self.model)
+        events = connection.stream_events(endpoint, body, on_headers=lambda headers: self._begun(headers, endpoint))
+        # Closed in any case: a traceback would keep it open, and the model at work.
+        with contextlib.closing(cast("Generator[ServerSentEvent]", events)):
+            for event in events:
+                self.view.add(event)
+                self.screen.show(self.view)
+        if self.view.error is not None:
+            raise self.view.error
+
+    def _begun(self, headers: dict[str, str], endpoint: Endpoint) -> None:
+        self.model = headers.get("nbllama-model") or self.model
+        if "request-id" in headers:
+            self.trace = remember(headers["request-id"], endpoint)
+
+    def _wait(self, text: str) -> None:
+        self.view.waiting = text
+        self.screen.show(self.view)
+
+    def _finish(self, ending: str) -> None:
+        self.view.waiting, self.view.ending = "", ending
+        self.screen.finish(self.view, "" if self.view.empty and ending == "failed" else self._footer())
+
+    def _footer(self) -> str:
+        usage = (self.view.message() or {}).get("usage", {})
+        n_in = sum(usage.get(name) or 0 for name in ("input_tokens", "cache_read_input_tokens"))
+        parts = [self.model, _size(self.trace, self.model)]
+        if usage:
+            parts.append(f"{n_in:,} tokens in, {usage.get('output_tokens') or 0:,} out")
+        parts.append(_speed(self.trace))
+        return " · ".join(part for part in parts if part)
 
 
-def _events(body: dict[str, Any], view: AnswerView, screen: Screen) -> Iterator[Event]:
-    def wait(text: str) -> None:
-        view.note = f"{text} …"
-        screen.update(now=True)
-
-    endpoint = LINK.endpoint(wait)
-    stream = connection.stream_events(endpoint, body, on_headers=lambda headers: LINK.note(headers.get("request-id")))
-    try:
-        for sent in stream:
-            if event := event_of(sent.json()):
-                yield event
-    finally:
-        # Closing the socket is what stops the generation when the cell is interrupted.
-        stream.close()  # type: ignore[attr-defined]  # a generator
+def model_of(endpoint: Endpoint, wanted: str) -> str:
+    """The model to ask for. Refused with near matches if the server does not have it: raises NotFound."""
+    ids = [model["id"] for model in connection.request_json(endpoint, "GET", "/v1/models")["data"]]
+    if wanted in ids or (not ids and wanted):
+        return wanted
+    if not wanted:
+        if not ids:
+            raise NotFound("the server has no model")
+        return str(ids[0])
+    near = difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(ids)}; `%llama load REF` loads another"
+    raise NotFound(f"the server has no model {wanted!r}: {hint}")
 
 
-def _close(view: AnswerView, screen: Screen, footer: list[str]) -> None:
-    view.done, view.footer = True, footer
-    screen.update(now=True)
+def size_of(model: dict[str, Any]) -> str:
+    """A model's size, from its entry in the worker's status: "4.8 M parameters"."""
+    if n_params := model.get("n_params"):
+        unit = 1e9 if n_params >= 1e9 else 1e6
+        return f"{n_params / unit:.1f} {'B' if unit == 1e9 else 'M'} parameters"
+    if size := model.get("size_bytes"):
+        return f"{size / 1e6:,.0f} MB"
+    return ""
 
 
-def _facts(view: AnswerView, body: dict[str, Any], began: float) -> list[str]:
-    """The footer: model, size, tokens, tokens/s, and why it ended if not by itself."""
-    facts = [str(body["model"])]
-    try:
-        if size := LINK.size_of(str(body["model"])):
-            facts.append(size)
-    except NbllamaError:
-        # A footer is no reason to fail: the answer is there.
-        pass
-    if n_out := view.usage.get("output_tokens"):
-        n_in = view.usage.get("input_tokens", 0) + view.usage.get("cache_read_input_tokens", 0)
-        facts.append(f"{n_in} tokens in, {n_out} out")
-        facts.append(f"{n_out / max(1e-6, time.monotonic() - began):.0f} tokens/s")
-    if view.stop_reason not in (None, "end_turn", "tool_use"):
-        facts.append(f"ended by {view.stop_reason}")
-    return facts
+def _size(trace: Trace | None, model: str) -> str:
+    # What only decorates must not fail a cell that has its answer.
+    with contextlib.suppress(ApiError, WorkerError):
+        if trace is not None:
+            models = connection.request_json(trace.endpoint, "GET", "/nbllama/status").get("models", [])
+            return next((size_of(entry) for entry in models if entry["id"] == model), "")
+    return ""
+
+
+def _speed(trace: Trace | None) -> str:
+    """Also fetches the record: `nbllama.last` then outlives the worker."""
+    with contextlib.suppress(NbllamaError):
+        speed = trace.timings.get("tokens_per_second") if trace is not None else None
+        return f"{speed:,.0f} tokens/s" if speed else ""
+    return ""

@@ -1,14 +1,12 @@
 """Errors a notebook user sees: one line each, but raised, so that "Run all" stops.
 
-    NbllamaError
-    └── ShortError       shown without a traceback
-        ├── AskError     a %%llama cell or a %llama command failed
-        └── TraceError   there is no such trace
+NbllamaError
+└── ShortError       shown without a traceback
+    ├── AskError     a %%llama cell or a %llama command failed
+    └── TraceError   there is no such trace
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.wire.errors import ApiError
@@ -51,8 +49,3 @@ def _fix_of(error: NbllamaError) -> str | None:
     if "prompt is too long" in error.message:
         return "shorten it, or give the model more context: `%llama stop`, set NBLLAMA_CTX, restart the kernel"
     return _FIXES.get(error.type)
-
-
-def as_ask_error(error: Any) -> AskError:
-    """The error of a `data: {"type": "error", …}` event as one to raise."""
-    return AskError(error)

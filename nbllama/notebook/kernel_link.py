@@ -1,4 +1,4 @@
-"""Where this kernel's requests go. The worker is attached to once per process, whoever asks: magics, clients, traces."""
+"""Where this kernel's requests go. One attachment to the worker per process, whoever asks: magics, clients, traces."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ class KernelLink:
                 self._let_go()
             self._held = _reach(on_wait)
             return self._held[0]
+
+    def forget(self, endpoint: connection.Endpoint) -> None:
+        """Lets go of a worker that broke an answer off: while it dies it may still accept connections."""
+        with self._lock:
+            if self._held is not None and self._held[0] == endpoint:
+                self._let_go()
 
     def detach(self) -> None:
         """Lets go of the worker, which ends by itself when nobody is attached."""

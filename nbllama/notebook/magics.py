@@ -1,165 +1,199 @@
-"""`%%llama` asks; `%llama` does everything else."""
+"""`%%llama` asks, `%llama` does the rest. Registered by `%load_ext nbllama`, which loads nothing heavy."""
+
+# IPython's decorators of magics are not typed.
+# mypy: disable-error-code="no-untyped-call, untyped-decorator"
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
-from traitlets import Bool, Float, Integer, Unicode
+from traitlets import Int, Unicode
 
-from nbllama.notebook.link import LINK
+from nbllama.errors import NbllamaError
+from nbllama.notebook.ask import Asking, Question, size_of
+from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen
+from nbllama.notebook.errors import AskError
+from nbllama.notebook.kernel_link import link
+from nbllama.notebook.trace import as_message
 from nbllama.worker import connection
+from nbllama.worker.errors import WorkerError
+
+_VARIABLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 
 HELP = """\
-%%llama [options]     ask: the cell is the question; %%llama? shows the options
-%llama status         what runs
-%llama models         the models the worker can serve
-%llama load REF       load a model: demo, smollm2, a path to a .gguf, scripted:FILE   [--ctx TOKENS]
-%llama stop           end the worker when it has finished what it is answering"""
-
-_VARIABLE = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
+%%llama            ask: the cell below it is the prompt, {{name}} in it is the value of your variable `name`
+    -m MODEL       another model that is loaded        -n N       at most N tokens
+    -s SYSTEM      a system prompt                     -t T       temperature, 0 to 1
+    --thinking     let it think first                  -o NAME    keep the Message as NAME
+%llama status      what runs
+%llama models      which models there are
+%llama load REF    load another: demo, smollm2, or the path of a .gguf file
+%llama stop        end the worker (it starts again when you ask)
+nbllama.last       what happened in the last request"""
 
 
 @magics_class
-class NbllamaMagics(Magics):  # type: ignore[misc]  # IPython is not typed
-    """Settings: `%config NbllamaMagics.max_tokens = 200`."""
+class NbllamaMagics(Magics):
+    """The defaults of `%%llama`: `%config NbllamaMagics.max_tokens = 200`."""
 
-    model = Unicode("", help="The model's id; empty: the worker's default.").tag(config=True)
-    max_tokens = Integer(1024, help="The longest answer, in tokens.").tag(config=True)
-    temperature = Float(None, allow_none=True, help="0 to 1; None: what suits the model.").tag(config=True)
-    system = Unicode("", help="The system prompt of every cell.").tag(config=True)
-    thinking = Bool(False, help="Let the model think first.").tag(config=True)
+    model = Unicode("", help="The model that %%llama asks; empty: the server's default.").tag(config=True)
+    max_tokens = Int(1024, min=1, help="How many tokens an answer may have.").tag(config=True)
 
+    @no_var_expand
     @magic_arguments()
-    @argument("-m", "--model", help="the model's id")
-    @argument("-n", "--max-tokens", type=int, help="the longest answer, in tokens")
-    @argument("-t", "--temperature", type=float, help="0 (always the same) to 1")
-    @argument("-s", "--system", help="the system prompt")
+    @argument("-m", "--model", help="a model that is loaded")
+    @argument("-n", "--max-tokens", type=int, help="how many tokens the answer may have (default: 1024)")
+    @argument("-t", "--temperature", type=float, help="0 (always the likeliest token) to 1")
+    @argument("-s", "--system", help="a system prompt")
     @argument("--thinking", action="store_true", help="let the model think first")
-    @argument("-o", "--output", metavar="NAME", help="store the answer, the SDK's Message, under this name")
-    @argument("words", nargs="*", help="in %%llama: a command; see %%llama help")
+    @argument("-o", "--output", metavar="NAME", help="keep the answer, the SDK's Message, as the variable NAME")
+    @argument("command", nargs="*", help="as %%llama: status, models, load REF, stop, help")
     @line_cell_magic
     def llama(self, line: str, cell: str | None = None) -> None:
-        """Ask a local model. `{{name}}` in the cell stands for a variable of the notebook."""
-        if cell is None:
-            _command(line.split())
-            return
+        """Ask the local model: `%%llama` with the prompt below it. `%llama help` shows everything."""
         arguments = parse_argstring(self.llama, line)
-        if arguments.words:
-            raise UsageError(f"%%llama: what is {arguments.words[0]!r}? The question goes into the cell below the line")
-        from nbllama.notebook.ask import ask  # brings Markdown: not at %load_ext
+        if cell is None:
+            run_command([_unquoted(word) for word in arguments.command] or ["status"])
+        elif arguments.command:
+            raise UsageError(f"%%llama: the prompt belongs below this line, not on it ({' '.join(arguments.command)})")
+        else:
+            self._ask(arguments, cell)
 
-        message = ask(self._body(arguments, self._filled(cell.strip())))
-        if arguments.output:
-            from nbllama.notebook.trace import to_message
+    def _ask(self, arguments: argparse.Namespace, cell: str) -> None:
+        output = arguments.output
+        if output is not None and not output.isidentifier():
+            raise UsageError(f"-o {output}: not a name for a variable")
+        shell = self.shell
+        if shell is None:
+            raise UsageError("%%llama: needs IPython")
+        asking = Asking(self._question(arguments, cell, shell.user_ns), _screen(shell))
+        try:
+            asking.run()
+        finally:
+            message = asking.view.message()
+            if output is not None and message is not None:
+                shell.push({output: as_message(message)})
 
-            self.shell.user_ns[arguments.output] = to_message(message)
-
-    def _filled(self, text: str) -> str:
-        def value(match: re.Match[str]) -> str:
-            name = match.group(1)
-            if name not in self.shell.user_ns:
-                raise UsageError(f"%%llama: there is no variable {name!r} for {match.group()}")
-            return str(self.shell.user_ns[name])
-
-        filled = _VARIABLE.sub(value, text)
-        if not filled:
-            raise UsageError("%%llama: the cell is empty; write the question below the line")
-        return filled
-
-    def _body(self, arguments: Any, text: str) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": arguments.model or self.model or _default_model(),
-            "max_tokens": arguments.max_tokens or self.max_tokens,
-            "messages": [{"role": "user", "content": text}],
-        }
-        temperature = arguments.temperature if arguments.temperature is not None else self.temperature
-        if temperature is not None:
-            body["temperature"] = temperature
-        if system := arguments.system or self.system:
-            # The line keeps the quotes that hold its words together.
-            body["system"] = system.strip("\"'")
-        if arguments.thinking or self.thinking:
-            body["thinking"] = {"type": "adaptive"}
-        return body
+    def _question(self, arguments: argparse.Namespace, cell: str, variables: dict[str, Any]) -> Question:
+        prompt = interpolate(cell, variables).strip()
+        if not prompt:
+            raise UsageError("%%llama: there is no prompt in the cell")
+        system = arguments.system
+        return Question(
+            prompt=prompt,
+            model=_unquoted(arguments.model or self.model),
+            max_tokens=arguments.max_tokens or self.max_tokens,
+            temperature=arguments.temperature,
+            system=None if system is None else interpolate(_unquoted(system), variables),
+            thinking=arguments.thinking,
+        )
 
 
-def register(shell: InteractiveShell) -> None:
-    """Registers the magics; again after a reload, without doubling anything."""
+def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magics(NbllamaMagics)
 
 
-def unregister(shell: InteractiveShell) -> None:
-    """Takes the magics out and lets go of the worker."""
-    for kind in ("line", "cell"):
-        shell.magics_manager.magics[kind].pop("llama", None)
-    LINK.close()
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    manager = shell.magics_manager
+    for kind in manager.magics.values():
+        kind.pop("llama", None)
+    manager.registry.pop(NbllamaMagics.__name__, None)
 
 
-def _default_model() -> str:
-    endpoint = LINK.endpoint()
-    if not endpoint.is_worker:
-        return "default"
-    models = connection.request_json(endpoint, "GET", "/v1/models")["data"]
-    return str(models[0]["id"]) if models else "default"
+def interpolate(text: str, variables: dict[str, Any]) -> str:
+    """Puts the value of a variable where `{{name}}` stands; single braces, as in JSON, stay. Raises UsageError."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in variables:
+            raise UsageError(f"%%llama: {match[0]} in the prompt, but there is no variable {match[1]}")
+        return str(variables[match[1]])
+
+    return _VARIABLE.sub(value, text)
 
 
-def _command(words: list[str]) -> None:
-    commands = {"status": _status, "models": _models, "load": _load, "stop": _stop, "help": _help}
-    name = words[0] if words else "help"
-    if name not in commands:
-        raise UsageError(f"%llama: {name!r} is no command\n{HELP}")
-    from nbllama.errors import NbllamaError
-    from nbllama.notebook.ask import AskFailed
-
+def run_command(words: list[str]) -> None:
+    """`%llama …`. Raises AskError, UsageError."""
+    name, *rest = words
+    command = _COMMANDS.get(name)
+    if command is None:
+        raise UsageError(f"%llama {name}: there is status, models, load REF, stop, help (and %%llama to ask)")
+    if len(rest) != (1 if name == "load" else 0):
+        raise UsageError("%llama load REF: demo, smollm2, or the path of a .gguf file" if name == "load" else
+                         f"%llama {name}: takes nothing more")  # fmt: skip
     try:
-        commands[name](words[1:])
+        print(command(*rest))
     except NbllamaError as error:
-        raise AskFailed(str(error)) from None
+        raise AskError(error) from None
 
 
-def _help(_: list[str]) -> None:
-    print(HELP)
+def _status() -> str:
+    if not os.environ.get("NBLLAMA_BASE_URL") and connection.find() is None:
+        return "no worker is running; one starts when you ask"
+    status = connection.request_json(link.endpoint(), "GET", "/nbllama/status")
+    memory, minutes = status["rss_bytes"] / 1e6, status["uptime_s"] / 60
+    lines = [
+        f"worker      pid {status['pid']}, nbllama {status['version']}, {memory:,.0f} MB, up {minutes:.0f} min",
+        f"requests    {status['requests_total']} so far, {status['requests_running']} running, "
+        f"{status['requests_waiting']} waiting",
+    ]
+    return "\n".join([*lines, *(f"model       {_model_line(model)}" for model in status["models"])])
 
 
-def _status(_: list[str]) -> None:
+def _models() -> str:
+    endpoint = link.endpoint(on_wait=print)
+    if not endpoint.is_worker:
+        return "\n".join(model["id"] for model in connection.request_json(endpoint, "GET", "/v1/models")["data"])
+    connection.request_json(endpoint, "GET", "/v1/models")
+    models = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
+    return "\n".join(_model_line(model) for model in models)
+
+
+def _load(ref: str) -> str:
+    body = {"model": connection.absolute_reference(os.path.expanduser(ref))}
+    endpoint = link.endpoint(on_wait=print)
+    model = connection.request_json(endpoint, "POST", "/nbllama/load", body, timeout=None)
+    return f"loaded {_model_line(model)}"
+
+
+def _stop() -> str:
+    if os.environ.get("NBLLAMA_BASE_URL"):
+        raise WorkerError("NBLLAMA_BASE_URL points at another server, which is not ended from here")
     endpoint = connection.find()
+    link.detach()
     if endpoint is None:
-        print("no worker is running; the next %%llama cell starts one")
-        return
-    status = connection.request_json(endpoint, "GET", "/nbllama/status")
-    print(f"worker {status['pid']}: {status['requests_running']} running, {status['requests_total']} requests so far")
-    for model in status["models"]:
-        context = f", context {model['n_ctx']:,} tokens" if model.get("n_ctx") else ""
-        print(f"  {model['id']}: {model['state']}{context}")
+        return "no worker is running"
+    return "stopping the worker" if connection.stop(endpoint) else "the worker does not stop"
 
 
-def _models(_: list[str]) -> None:
-    for model in connection.request_json(LINK.endpoint(), "GET", "/v1/models")["data"]:
-        print(f"{model['id']}: {model['display_name']}")
+def _model_line(model: dict[str, Any]) -> str:
+    context = f"context {model['n_ctx']:,} tokens" if model.get("n_ctx") else ""
+    default = "default" if model.get("default") else ""
+    parts = [model["id"], model["state"], size_of(model), context, default, model.get("error") or ""]
+    return ", ".join(part for part in parts if part)
 
 
-def _load(words: list[str]) -> None:
-    if not words:
-        raise UsageError("%llama load: which model? demo, smollm2, a path to a .gguf, or scripted:FILE")
-    body: dict[str, Any] = {"model": connection.absolute_reference(words[0])}
-    if "--ctx" in words:
-        value = words[words.index("--ctx") + 1 :]
-        if not value or not value[0].isdecimal():
-            raise UsageError("%llama load: --ctx wants a number of tokens")
-        body["ctx"] = int(value[0])
-    loaded = connection.request_json(LINK.endpoint(print), "POST", "/nbllama/load", body, timeout=None)
-    print(f"{loaded['id']} is loaded, context {loaded['n_ctx']:,} tokens")
+_COMMANDS: dict[str, Callable[..., str]] = {
+    "status": _status,
+    "models": _models,
+    "load": _load,
+    "stop": _stop,
+    "help": lambda: HELP,
+}
 
 
-def _stop(_: list[str]) -> None:
-    endpoint = connection.find()
-    LINK.close()
-    if endpoint is None or not connection.stop(endpoint):
-        print("no worker is running")
-    else:
-        print("the worker ends when it has finished what it is answering")
+def _screen(shell: InteractiveShell) -> Screen:
+    terminal = any(base.__name__ == "TerminalInteractiveShell" for base in type(shell).__mro__)
+    return TerminalScreen() if terminal else NotebookScreen()
+
+
+def _unquoted(text: str) -> str:
+    """IPython leaves the quotes around `-s "two words"`."""
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"" else text

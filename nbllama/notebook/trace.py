@@ -32,7 +32,7 @@ class Trace:
 
     def __init__(self, id: str, endpoint: Endpoint, record: dict[str, Any] | None = None) -> None:
         self.id = id
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._record = record
         self._message: Message | None = None
 
@@ -40,7 +40,7 @@ class Trace:
     def record(self) -> dict[str, Any]:
         """The whole record as the worker keeps it; times in seconds since the request was accepted."""
         if self._record is None:
-            self._record = _fetch(self._endpoint, self.id)
+            self._record = _fetch(self.endpoint, self.id)
         return self._record
 
     @property

@@ -34,7 +34,8 @@ def http_library() -> Any:
     """The library that the installed SDK is built on: httpx2 or httpx."""
     import anthropic
 
-    return importlib.import_module(anthropic.Timeout.__module__.partition(".")[0])
+    modules = (base.__module__.partition(".")[0] for base in anthropic.DefaultHttpxClient.__mro__)
+    return importlib.import_module(next(module for module in modules if module != "anthropic"))
 
 
 class Route:
@@ -42,7 +43,7 @@ class Route:
 
     def __init__(self, http: Any, fixed: Endpoint | None, own_headers: Collection[str]) -> None:
         self.http = http
-        self.fixed = fixed
+        self.fixed: Endpoint | None = fixed
         self._own_headers = {name.lower() for name in own_headers}
         self._origin = _origin(http.URL(fixed.base_url if fixed else NOMINAL_URL))
 
@@ -79,12 +80,10 @@ class Route:
     def refusal(self, request: Any, error: NbllamaError) -> Any:
         """The answer to a request that reaches nobody, in the API's shape: the SDK then shows what `error` says."""
         api_error = error if isinstance(error, ApiError) else ServerFault(str(error), should_retry=False)
-        return self.http.Response(
-            api_error.status, headers=api_error.headers(), json=api_error.body(), request=request
-        )
+        return self.http.Response(api_error.status, headers=api_error.headers(), json=api_error.body(), request=request)
 
-    def answered(self, request: Any, response: Any, endpoint: Endpoint) -> str | None:
-        """Notes the answer to a message for `nbllama.last`; its request id if its stream must be watched."""
+    def answered(self, request: Any, response: Any, endpoint: Endpoint) -> WholeEvents | None:
+        """Notes the answer to a message for `nbllama.last`; what watches its stream, if that must be watched."""
         if request.method != "POST" or not request.url.path.endswith("/v1/messages") or response.status_code >= 400:
             return None
         request_id = response.headers.get("request-id")
@@ -92,7 +91,7 @@ class Route:
             remember(request_id, endpoint)
         # A door watches its streams itself.
         streamed = response.headers.get("content-type", "").startswith("text/event-stream")
-        return (request_id or "") if streamed and endpoint.is_worker else None
+        return WholeEvents(request_id, endpoint) if streamed and endpoint.is_worker else None
 
     def _passes(self, name: str) -> bool:
         name = name.lower()
@@ -121,9 +120,9 @@ class Transport:
                 response = self._send(request, endpoint)
         except NbllamaError as error:
             return route.refusal(request, error)
-        request_id = route.answered(request, response, endpoint)
-        if request_id is not None:
-            response.stream = _watched_stream(route.http, response.stream, request_id)
+        events = route.answered(request, response, endpoint)
+        if events is not None:
+            response.stream = _watched_stream(route.http, response.stream, events)
         return response
 
     def _send(self, request: Any, endpoint: Endpoint) -> Any:
@@ -164,9 +163,9 @@ class AsyncTransport:
                 response = await self._send(request, endpoint)
         except NbllamaError as error:
             return route.refusal(request, error)
-        request_id = route.answered(request, response, endpoint)
-        if request_id is not None:
-            response.stream = _watched_async_stream(route.http, response.stream, request_id)
+        events = route.answered(request, response, endpoint)
+        if events is not None:
+            response.stream = _watched_async_stream(route.http, response.stream, events)
         return response
 
     async def _send(self, request: Any, endpoint: Endpoint) -> Any:
@@ -191,8 +190,9 @@ class WholeEvents:
 
     The SDK takes a stream that just stops for a finished one."""
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str | None, endpoint: Endpoint) -> None:
         self._request_id = request_id
+        self._endpoint = endpoint
         self._decoder = Decoder()
         self._rest = b""
         self.finished = False
@@ -209,14 +209,14 @@ class WholeEvents:
         if self.finished:
             return b""
         self.finished = True
+        link.forget(self._endpoint)
         error = ServerFault("the worker went away before the answer had ended; the next request starts a new one")
-        return encode(ErrorEvent(error.body(self._request_id or None)))
+        return encode(ErrorEvent(error.body(self._request_id)))
 
 
-def _watched_stream(http: Any, inner: Any, request_id: str) -> Any:
+def _watched_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
     class WatchedStream(http.SyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
         def __iter__(self) -> Iterator[bytes]:
-            events = WholeEvents(request_id)
             try:
                 for data in inner:
                     yield events.feed(data)
@@ -230,10 +230,9 @@ def _watched_stream(http: Any, inner: Any, request_id: str) -> Any:
     return WatchedStream()
 
 
-def _watched_async_stream(http: Any, inner: Any, request_id: str) -> Any:
+def _watched_async_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
     class WatchedStream(http.AsyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            events = WholeEvents(request_id)
             try:
                 async for data in inner:
                     yield events.feed(data)

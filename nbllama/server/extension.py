@@ -1,8 +1,8 @@
 """The Jupyter server extension: Jupyter's login is the key, and the user's worker answers.
 
-    {base_url}v1/…            the Anthropic API (moved by `api_prefix`)
-    {base_url}nbllama/v1/…    the same, wherever `api_prefix` points
-    {base_url}nbllama/…       nbllama's own: status, traces, load, tokenize …
+{base_url}v1/…            the Anthropic API (moved by `api_prefix`)
+{base_url}nbllama/v1/…    the same, wherever `api_prefix` points
+{base_url}nbllama/…       nbllama's own: status, traces, load, tokenize …
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import unquote
 
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
@@ -53,7 +54,13 @@ class Endpoint(RequestHandler):
     @property
     def client(self) -> str:
         """Whose request it is. Trusted: only doors and the user's own processes reach the socket."""
-        return self.request.headers.get("nbllama-client") or "local"
+        return unquote(self.request.headers.get("nbllama-client") or "local")
+
+    @property
+    def default_model(self) -> str | None:
+        """The model of the door that this request came through: two doors with different models share a worker."""
+        reference = self.request.headers.get("nbllama-default-model")
+        return unquote(reference) if reference else None
 
     def set_default_headers(self) -> None:
         # Called before initialize, and again when an error clears the headers: the id stays the same.
@@ -101,9 +108,7 @@ class Endpoint(RequestHandler):
         self.set_header("content-type", "application/json")
         self.finish(json.dumps(value, ensure_ascii=False))
 
-    async def while_connected(
-        self, work: Coroutine[Any, Any, T], *, on_gone: Callable[[], None] | None = None
-    ) -> T:
+    async def while_connected(self, work: Coroutine[Any, Any, T], *, on_gone: Callable[[], None] | None = None) -> T:
         """Runs `work`, which is always begun, and cancels it when the client goes. Raises ClientGone then."""
         task = asyncio.ensure_future(work)
 

@@ -39,7 +39,9 @@ class MessagesEndpoint(Endpoint):
         with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
             body = self.body()
             answer = await self.while_connected(
-                self.worker.service.messages(body, client=self.client, request_id=self.request_id)
+                self.worker.service.messages(
+                    body, client=self.client, request_id=self.request_id, default_model=self.default_model
+                )
             )
             self.set_header("nbllama-model", header_value(answer.model_id))
             if answer.ignored:
@@ -53,7 +55,9 @@ class MessagesEndpoint(Endpoint):
 class CountTokensEndpoint(Endpoint):
     async def post(self) -> None:
         with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
-            counting = self.worker.service.count_tokens(self.body(), client=self.client)
+            counting = self.worker.service.count_tokens(
+                self.body(), client=self.client, default_model=self.default_model
+            )
             self.answer_json(await self.while_connected(counting))
 
 

@@ -1,9 +1,9 @@
 """What goes wrong around the worker process, seen from those who start it or talk to it.
 
-    NbllamaError
-    ├── WorkerError      no worker, none could be started, or it is not one to talk to
-    │   └── WorkerDied   it went away in the middle of an answer
-    └── SettingsError    a setting with a bad value, named
+NbllamaError
+├── WorkerError      no worker, none could be started, or it is not one to talk to
+│   └── WorkerDied   it went away in the middle of an answer
+└── SettingsError    a setting with a bad value, named
 """
 
 from __future__ import annotations

@@ -45,14 +45,14 @@ class WorkerLink:
         task.add_done_callback(self._relays.discard)
         await task
 
-    async def endpoint(self, *, instead_of: connection.Endpoint | None = None) -> connection.Endpoint:
-        """The worker, attached to. `instead_of` is one that did not answer. Raises NbllamaError if there is none."""
+    async def endpoint(self) -> connection.Endpoint:
+        """The worker, attached to. Raises NbllamaError if there is none and none can be started."""
         async with self._lock:
             if self._closed:
                 raise Overloaded(_CLOSING)
             if self._held is not None:
                 endpoint, attachment = self._held
-                if endpoint is not instead_of and attachment.alive:
+                if attachment.alive:
                     return endpoint
                 self._detach()
             self._held = await asyncio.to_thread(self._reach)
@@ -82,13 +82,21 @@ class WorkerLink:
     async def _relay(self, handler: RequestHandler, path: str, client: str) -> None:
         endpoint = await self.endpoint()
         try:
-            await relay(handler, endpoint, path, client, default_model=self.default_model)
+            await self._relay_to(endpoint, handler, path, client)
         except WorkerDied:
             raise
         except WorkerError:
             # It ended since it was found. Nothing was sent yet, so a new one can answer.
-            endpoint = await self.endpoint(instead_of=endpoint)
-            await relay(handler, endpoint, path, client, default_model=self.default_model)
+            await self._relay_to(await self.endpoint(), handler, path, client)
+
+    async def _relay_to(self, endpoint: connection.Endpoint, handler: RequestHandler, path: str, client: str) -> None:
+        complete = False
+        try:
+            complete = await relay(handler, endpoint, path, client, default_model=self.default_model)
+        finally:
+            # The next request must not meet a worker that is just dying: it may still accept connections.
+            if not complete and self._held is not None and self._held[0] is endpoint:
+                self._detach()
 
     def _reach(self) -> tuple[connection.Endpoint, connection.Attachment]:
         endpoint = self._ensure()

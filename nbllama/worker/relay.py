@@ -51,12 +51,12 @@ async def relay(
     client: str = "local",
     *,
     default_model: str | None = None,
-) -> None:
+) -> bool:
     """Answers `handler`'s request with what the worker answers to it at `path` ("/v1/messages").
 
-    `client` names whose request it is. Returns when the answer is out or the client has gone; when cancelled, it ends
-    the answer. Raises WorkerError if the worker cannot be reached and WorkerDied if there is no answer before the
-    headers: in both cases nothing has been sent."""
+    `client` names whose request it is. Returns when the answer is out or the client has gone, and says whether the
+    worker did its part; when cancelled, it ends the answer. Raises WorkerError if the worker cannot be reached and
+    WorkerDied if it ends before the headers: in both cases nothing has been sent."""
     stream = await _connect(endpoint)
     answer, cut = _Answer(handler), _WORKER_ENDED
     try:
@@ -67,8 +67,10 @@ async def relay(
         cut = _DOOR_CLOSED
     finally:
         stream.close()
-    if not _client_has_left(handler):
-        await answer.close(cut)
+    if _client_has_left(handler):
+        return True
+    await answer.close(cut)
+    return answer.complete
 
 
 def request_headers(
@@ -124,7 +126,12 @@ class _Answer(HTTPMessageDelegate):
         self._events: WholeEvents | None = None
         self._request_id: str | None = None
         self._started = False
-        self._complete = False
+        self._finished = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it came: for a stream, its terminal event."""
+        return self._finished if self._events is None else self._events.ended
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -144,7 +151,7 @@ class _Answer(HTTPMessageDelegate):
         return self._write(chunk if self._events is None else self._events.feed(chunk))
 
     def finish(self) -> None:
-        self._complete = True
+        self._finished = True
 
     async def close(self, cut: str) -> None:
         """Ends the client's answer in the one way that is left; `cut` says why, if it is not complete.
@@ -152,10 +159,11 @@ class _Answer(HTTPMessageDelegate):
         Raises WorkerDied if nothing was sent yet."""
         if not self._started:
             raise WorkerDied(cut)
+        if self.complete:
+            return
         if self._events is not None:
-            if not self._events.ended:
-                await self._write(sse.encode(ErrorEvent(ServerFault(cut).body(self._request_id))))
-        elif not self._complete:
+            await self._write(sse.encode(ErrorEvent(ServerFault(cut).body(self._request_id))))
+        else:
             # A cut body must not look like a whole one: the client sees the connection break.
             self._handler.detach().close()
 

@@ -93,7 +93,7 @@ async def _write(endpoint: Endpoint, outbox: Outbox) -> None:
 
 async def _pump(answer: Answer, outbox: Outbox) -> None:
     try:
-        async with contextlib.aclosing(answer.events()) as events:  # type: ignore[type-var]  # a generator, see Answer
+        async with contextlib.aclosing(answer.events()) as events:
             async for event in events:
                 await outbox.put(encode(event))
     except Exception as error:  # the headers are out: a bug is told in the stream, as its one terminal event

@@ -35,6 +35,9 @@ BOMBS = {
     "output": "{% set x = 'a' * 100000 %}{% for i in range(100000) %}{{ x }}{% endfor %}",
     "constants": "{% for i in range(100000) %}" + "z" * 1000 + "{% endfor %}",
     "laughs": "{% set a = ['aaaaaaaaaaa'] %}" + "{% set a = [a, a, a, a, a, a, a, a, a, a] %}" * 30 + "{{ a }}",
+    "laughs compared": "{% set a = ['a'] %}{% set b = ['a'] %}"
+    + "{% set a = [a, a, a, a, a, a, a, a, a, a] %}{% set b = [b, b, b, b, b, b, b, b, b, b] %}" * 9
+    + "{{ a == b }}",
     "extend": "{% set l = [1] %}{% for i in range(60) %}{% set _ = l.extend(l) %}{% endfor %}",
     "bytes": "{{ (1).to_bytes(1000000000, 'big') }}",
     "deep": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
@@ -42,7 +45,8 @@ BOMBS = {
 }
 
 RUN = """
-import resource, sys
+import re, resource, sys
+from pathlib import Path
 from nbllama.chat.errors import ChatError
 from nbllama.chat.renderer import Renderer
 before = resource.getrusage(resource.RUSAGE_SELF)
@@ -51,7 +55,9 @@ try:
     print("rendered")
 except ChatError as error:
     after = resource.getrusage(resource.RUSAGE_SELF)
-    print("refused", after.ru_utime - before.ru_utime, after.ru_maxrss // 1024)
+    # Not ru_maxrss: a child inherits its parent's, and a test run grows large.
+    peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+    print("refused", after.ru_utime - before.ru_utime, peak // 1024)
 """
 
 

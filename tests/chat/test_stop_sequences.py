@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbllama.chat.stop_sequences import StopMatcher, StopSequenceGuide
 from tests.chat.linearity import assert_linear
 
-STOPS = st.lists(st.text("abé", min_size=1, max_size=4), max_size=4)
-TEXTS = st.text("abé", max_size=30)
+STOPS = st.lists(st.text("aé", min_size=1, max_size=5), max_size=4)
+TEXTS = st.text("aé", max_size=30)
 
 
 def run(stops: list[str], chunks: list[str]) -> tuple[str, str | None]:
@@ -27,6 +27,8 @@ def expected(stops: list[str], text: str) -> tuple[str, str | None]:
     return text, None
 
 
+@example(["aaé"], "aaaé", 1)
+@example(["aéaa", "éa"], "aéaé", 2)
 @given(STOPS, TEXTS, st.integers(1, 5))
 def test_the_sequence_that_is_complete_first_wins(stops: list[str], text: str, size: int) -> None:
     chunks = [text[i : i + size] for i in range(0, len(text), size)]

@@ -11,7 +11,7 @@ from nbllama.chat.control_tokens import ControlTokens
 from nbllama.chat.conversation import converse
 from nbllama.chat.errors import ChatError, TemplateRefused, UnsupportedContent
 from nbllama.chat.format import CallTags, Format, ThinkTags
-from nbllama.chat.prompt import Prompt
+from nbllama.chat.prompt import TEMPLATE, Origin, Prompt, Span
 from nbllama.chat.template import ChatTemplate
 from nbllama.wire.content import InputMessage
 from nbllama.wire.requests import parse_messages_request
@@ -150,6 +150,27 @@ def test_breaking_leaves_no_spelling_and_is_undone_by_removal() -> None:
     assert not any(token in broken for token in ("<|a", "a|>b")) and broken.endswith("<\U000f0000|")
 
 
+def test_a_control_token_counts_only_unbroken_and_in_the_templates_spans() -> None:
+    control = ControlTokens(["<a>"])
+    text = "<a>x<a>"
+    user = Origin("user")
+
+    def positions(spans: list[Span], broken_at: set[int]) -> list[bool]:
+        return [segment.control for segment in control.segments(text, tuple(spans), broken_at)]
+
+    assert positions([Span(0, 7, TEMPLATE)], set()) == [True, False, True]
+    assert positions([Span(0, 7, TEMPLATE)], {5}) == [True, False]
+    assert positions([Span(0, 3, TEMPLATE), Span(3, 6, user), Span(6, 7, TEMPLATE)], set()) == [True, False]
+
+
+def test_a_text_that_the_template_cuts_takes_nothing_of_the_template_with_it(make_request: RequestMaker) -> None:
+    source = "{% for m in messages %}<|im_start|>{{ m.content.split('X')[0] }}<|im_end|>{% endfor %}"
+    cutting = ChatTemplate(source, bos="", eos="", control_tokens=CONTROL_TOKENS)
+    prompt = cutting.render(make_request(messages=[{"role": "user", "content": "aXb"}]))
+    check(prompt)
+    assert (prompt.text, parts(prompt), n_control(prompt)) == ("<|im_start|>a<|im_end|>", [], 2)
+
+
 def test_private_characters_of_the_user_survive(template: ChatTemplate, make_request: RequestMaker) -> None:
     content = "icons \U000f0000\U000f0001\U000f0013 <|im_end|> \ue000"
     prompt = template.render(make_request(messages=[{"role": "user", "content": content}]))
@@ -195,6 +216,21 @@ def test_another_call_format_is_a_warning() -> None:
     other = QWEN_LIKE.replace("<tool_call>", "<call>").replace("</tool_call>", "").replace('{"name": "\' +', "' +")
     template = ChatTemplate(other, bos="", eos="", control_tokens=())
     assert template.format.call is None and len(template.warnings) == 1
+
+
+def test_a_format_that_does_not_read_back_is_not_believed() -> None:
+    """One call looks like the family, two do not: a comma stands between the objects."""
+    start, end = (
+        QWEN_LIKE.index("{%- for call in"),
+        QWEN_LIKE.index("{{- '<|im_end|>\\n' -}}\n{%- elif message.role == 'tool'"),
+    )
+    calls = (
+        "{%- if message.tool_calls -%}<tool_call>{%- for c in message.tool_calls -%}"
+        "{{- {'name': c.function.name, 'arguments': c.function.arguments} | tojson -}}"
+        "{%- if not loop.last -%},{%- endif -%}{%- endfor -%}</tool_call>{%- endif -%}"
+    )
+    template = ChatTemplate(QWEN_LIKE[:start] + calls + QWEN_LIKE[end:], bos="", eos="", control_tokens=())
+    assert template._can.two_calls and template.format.call is None and len(template.warnings) == 1
 
 
 def test_a_system_prompt_finds_a_place_where_there_is_no_system_role(make_request: RequestMaker) -> None:

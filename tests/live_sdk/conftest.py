@@ -31,11 +31,10 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     runtime_dir.chmod(0o700)
     environment = os.environ | {"NBLLAMA_RUNTIME_DIR": str(runtime_dir), "PYTHONPATH": ""}
     command = [python, "-m", "nbllama", "serve", "--model", "demo", "--port", "0", "--token", TOKEN]
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    line = server.stdout.readline()
-    assert line.startswith("nbllama: serving demo at "), line
-    yield Door(line.split(" at ")[1].strip(), TOKEN)
-    server.terminate()
-    server.wait(30)
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line.startswith("nbllama: serving demo at "), line
+        yield Door(line.split(" at ")[1].strip(), TOKEN)
+        server.terminate()
     subprocess.run([python, "-m", "nbllama", "stop"], cwd=ROOT, env=environment, check=False, timeout=60)

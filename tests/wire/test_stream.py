@@ -21,8 +21,9 @@ from nbllama.wire.events import (
     MessageStart,
     MessageStop,
     Ping,
+    event_of,
 )
-from nbllama.wire.sse import Decoder, ServerSentEvent, encode
+from nbllama.wire.sse import Decoder, ServerSentEvent, encode, encode_comment
 from nbllama.wire.stream_states import StreamOrder, StreamOrderError
 
 START = MessageStart(new_message(new_id("msg"), "m", Usage(input_tokens=3).to_dict()))
@@ -68,6 +69,8 @@ def test_a_whole_stream_passes_the_table() -> None:
         [START, TEXT[0]],
         [START, THINK[0], THINK[0]],
         [START, THINK[0], ContentBlockDelta(0, {"type": "text_delta", "text": "x"})],
+        [START, *THINK[:3], THINK[2]],
+        [START, *THINK[:3], THINK[1]],
         [START, THINK[0], ContentBlockStop(1)],
         [START, THINK[0], END[0]],
         [START, MessageStop()],
@@ -104,6 +107,18 @@ def test_every_line_end_comments_and_several_data_lines(end: str, size: int) -> 
 
     # A lone CR at the very end may still become CRLF; the next byte decides nothing about the event.
     assert events == [ServerSentEvent("x", "one\ntwo"), ServerSentEvent("message", "z")]
+
+
+def test_the_json_of_an_event_is_that_event_again() -> None:
+    events = [*WHOLE, ErrorEvent({"type": "error", "error": {"type": "api_error", "message": "no"}})]
+
+    assert [event_of(event.data()) for event in events] == events
+    assert event_of({"type": "from the future"}) is None
+
+
+def test_every_line_of_a_comment_is_one() -> None:
+    assert encode_comment("a\ndata: b\n\nevent: c") == b": a\n: data: b\n: \n: event: c\n\n"
+    assert Decoder().feed(encode_comment("a\ndata: b\n\nevent: c") + encode_comment("")) == []
 
 
 def test_an_event_without_its_blank_line_never_happened() -> None:

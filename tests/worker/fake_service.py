@@ -1,8 +1,8 @@
 """A stand-in for answer's Service: the request's model says how the answer behaves. No engine, no model.
 
-    done     a short answer            gate     waits in the middle until `service.gate` is set
-    endless  never ends by itself      flood    many large events
-    bug      raises in the middle      late     refuses only after a while
+done     a short answer            gate     waits in the middle until `service.gate` is set
+endless  never ends by itself      flood    many large events
+bug      raises in the middle      late     refuses only after a while
 """
 
 from __future__ import annotations

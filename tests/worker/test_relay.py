@@ -500,6 +500,24 @@ def test_a_worker_that_is_gone_is_replaced_for_the_same_request() -> None:
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
+@pytest.mark.parametrize("headers_first", [True, False])
+def test_a_worker_that_broke_off_is_looked_for_anew(headers_first: bool) -> None:
+    async def script(worker: WorkerHandler) -> None:
+        if worker.request.body == b"die":
+            if headers_first:
+                await worker.start_stream()
+            worker.die()
+
+    async def test(running: Bench) -> None:
+        first = await running.link.endpoint()
+        await (await running.ask()).body()
+        assert await running.link.endpoint() is first
+        await (await running.ask(body=b"die")).body()
+        assert await running.link.endpoint() is not first
+
+    run(script, test)
+
+
 def test_a_worker_that_cannot_start_is_a_500_that_is_not_retried() -> None:
     def ensure() -> Endpoint:
         raise WorkerError("no worker is running, and there is none to start")

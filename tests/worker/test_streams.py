@@ -163,7 +163,7 @@ def test_a_stream_without_its_terminal_event_is_worker_died(worker: WorkerThread
         while b"}" not in link.recv(65536):
             pass
         link.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-        link.sendall(b"1c\r\nevent: ping\ndata: {\"a\":1}\n\n\r\n")
+        link.sendall(b'1c\r\nevent: ping\ndata: {"a":1}\n\n\r\n')
         link.sendall(end)
         link.close()
 

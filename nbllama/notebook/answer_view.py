@@ -1,0 +1,95 @@
+"""An answer while it comes in: events in, what there is to show out. Pure: no clock, no socket, no display."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from nbllama.wire.errors import ERRORS_BY_TYPE, ApiError, ServerFault
+from nbllama.wire.sse import ServerSentEvent
+
+_WAITING = {"loading": "loading the model", "queued": "waiting", "prefill": "reading the prompt"}
+
+
+class AnswerView:
+    """`waiting` is what the user waits for, `blocks` are the content blocks with their text so far.
+
+    `ending` is empty while it runs, then the answer's stop_reason, or what the magic says: interrupted, failed.
+    `error` is the error that ended the stream."""
+
+    def __init__(self) -> None:
+        self.waiting = ""
+        self.blocks: list[dict[str, Any]] = []
+        self.ending = ""
+        self.error: ApiError | None = None
+        self._message: dict[str, Any] | None = None
+        self._open: int | None = None
+        self._partial_json = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing of the answer yet."""
+        return not any(block.get("text") or block.get("thinking") or block.get("name") for block in self.blocks)
+
+    def is_open(self, block: dict[str, Any]) -> bool:
+        """Whether more of this block may come."""
+        return self._open is not None and block is self.blocks[self._open]
+
+    def add(self, event: ServerSentEvent) -> None:
+        """Takes the next event; one of a kind that is not known changes nothing. Raises ValueError for broken JSON."""
+        data = event.json()
+        match data.get("type"):
+            case "ping":
+                self.waiting = _waiting(data.get("nbllama") or {})
+            case "message_start":
+                self._message = data["message"]
+            case "content_block_start":
+                self.waiting = ""
+                self.blocks.append(data["content_block"])
+                self._open = len(self.blocks) - 1
+                self._partial_json = ""
+            case "content_block_delta":
+                self._add_delta(self.blocks[-1], data["delta"])
+            case "content_block_stop":
+                self._close(self.blocks[-1])
+            case "message_delta" if self._message is not None:
+                self.ending = data["delta"].get("stop_reason") or "end_turn"
+                usage = {**self._message.get("usage", {}), **data.get("usage", {})}
+                self._message |= {**data["delta"], "usage": usage}
+            case "error":
+                self.error = _error(data.get("error") or {})
+
+    def message(self) -> dict[str, Any] | None:
+        """The Message as far as it came; None before its start."""
+        return None if self._message is None else {**self._message, "content": self.blocks}
+
+    def _add_delta(self, block: dict[str, Any], delta: dict[str, Any]) -> None:
+        match delta.get("type"):
+            case "text_delta":
+                block["text"] += delta["text"]
+            case "thinking_delta":
+                block["thinking"] += delta["thinking"]
+            case "signature_delta":
+                block["signature"] = delta["signature"]
+            case "input_json_delta":
+                self._partial_json += delta["partial_json"]
+
+    def _close(self, block: dict[str, Any]) -> None:
+        if self._partial_json:
+            block["input"] = json.loads(self._partial_json)
+        self._open, self._partial_json = None, ""
+
+
+def _waiting(progress: dict[str, Any]) -> str:
+    """A ping's progress in words; empty if it has none."""
+    state = str(progress.get("state") or "")
+    text = _WAITING.get(state, "starting" if state else "")
+    if state == "queued":
+        return f"{text}: place {progress.get('position')} in the queue"
+    fraction = progress.get("load") if state == "loading" else progress.get("prefill")
+    return f"{text}: {fraction:.0%}" if fraction else text
+
+
+def _error(error: dict[str, Any]) -> ApiError:
+    kind = ERRORS_BY_TYPE.get(str(error.get("type")), ServerFault)
+    return kind(str(error.get("message") or "the server gave no reason"), details=error.get("details"))

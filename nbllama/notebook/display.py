@@ -1,0 +1,130 @@
+"""Puts an answer on the screen while it comes in. In a notebook: one output, rewritten about ten times a second."""
+
+from __future__ import annotations
+
+import json
+import time
+from html import escape
+from typing import Any, Protocol
+
+from IPython.display import DisplayHandle, display
+
+from nbllama.notebook import markup
+from nbllama.notebook.answer_view import AnswerView
+
+INTERVAL = 0.1
+"""Seconds between two updates: each one rewrites the whole output (300 updates at 10/s cost the browser a tenth)."""
+
+# Literal values only: classes, theme colours and <style> do not survive an untrusted notebook.
+_SMALL = "font-size:0.85em;opacity:0.65;margin:2px 0"
+_BOX = "border:1px solid rgba(128,128,128,0.4);border-radius:4px;padding:4px 10px;margin:4px 0 8px 0"
+_THOUGHT = "white-space:pre-wrap;max-height:300px;overflow:auto;margin:4px 0 0 0;opacity:0.75"
+
+_ENDINGS = {
+    "interrupted": "interrupted",
+    "failed": "ended by an error",
+    "max_tokens": "cut off at max_tokens (-n raises it)",
+    "model_context_window_exceeded": "cut off: the context is full",
+}
+
+
+class Screen(Protocol):
+    def show(self, view: AnswerView) -> None:
+        """Something has changed. May be left out if the last time was just now."""
+
+    def finish(self, view: AnswerView, footer: str) -> None:
+        """The last call: everything is shown, with the footer below."""
+
+
+class NotebookScreen:
+    """One display with an id, updated in place."""
+
+    def __init__(self) -> None:
+        self._handle: DisplayHandle | None = None
+        self._last = 0.0
+
+    def show(self, view: AnswerView) -> None:
+        now = time.monotonic()
+        if self._handle is None or now - self._last >= INTERVAL:
+            self._last = now
+            self._draw(bundle(view))
+
+    def finish(self, view: AnswerView, footer: str) -> None:
+        if self._handle is not None or not view.empty:
+            self._draw(bundle(view, footer))
+
+    def _draw(self, data: dict[str, str]) -> None:
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython
+        else:
+            self._handle.update(data, raw=True)  # type: ignore[no-untyped-call]  # IPython
+
+
+class TerminalScreen:
+    """Prints what is new: a terminal cannot rewrite its outputs."""
+
+    def __init__(self) -> None:
+        self._n_shown = 0
+
+    def show(self, view: AnswerView) -> None:
+        text = plain(view)
+        print(text[self._n_shown :], end="", flush=True)
+        self._n_shown = max(self._n_shown, len(text))
+
+    def finish(self, view: AnswerView, footer: str) -> None:
+        self.show(view)
+        print(f"\n[{footer}]" if footer else "", flush=True)
+
+
+def bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
+    """The answer as static HTML and as its real text."""
+    return {"text/html": html(view, footer), "text/plain": plain(view)}
+
+
+def html(view: AnswerView, footer: str = "") -> str:
+    """Everything from the model escaped; the look in literal styles, for light and dark, trusted and not."""
+    parts = [_block(view, block) for block in view.blocks]
+    notes = [note for note in (view.waiting, _ENDINGS.get(view.ending, ""), footer) if note]
+    if not parts and not notes:
+        notes = ["…"]
+    if notes:
+        parts.append(f'<div style="{_SMALL}">{escape(" · ".join(notes))}</div>')
+    return "".join(parts)
+
+
+def plain(view: AnswerView) -> str:
+    """The text and the tool calls; while the answer comes in, this only grows."""
+    parts = [block["text"] for block in view.blocks if block.get("type") == "text"]
+    parts += [
+        f"[tool call] {block.get('name')} {json.dumps(block.get('input'), ensure_ascii=False)}"
+        for block in view.blocks
+        if block.get("type") == "tool_use" and not view.is_open(block)
+    ]
+    if view.ending in ("interrupted", "failed"):
+        parts.append(f"[{_ENDINGS[view.ending]}]")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _block(view: AnswerView, block: dict[str, Any]) -> str:
+    match block.get("type"):
+        case "text":
+            return markup.to_html(block["text"])
+        case "thinking":
+            return _thinking(block["thinking"], still=view.is_open(block))
+        case "tool_use":
+            return _tool_call(block, still=view.is_open(block))
+    return ""
+
+
+def _thinking(text: str, *, still: bool) -> str:
+    if not text:
+        return ""
+    label = "Thinking …" if still else f"Thinking ({len(text.split())} words)"
+    thought = f'<div style="{_THOUGHT}">{escape(text)}</div>'
+    return f'<details style="{_BOX}"><summary style="cursor:pointer">{label}</summary>{thought}</details>'
+
+
+def _tool_call(block: dict[str, Any], *, still: bool) -> str:
+    arguments = "…" if still else markup.code(json.dumps(block.get("input"), indent=2, ensure_ascii=False))
+    name = escape(str(block.get("name")))
+    return f'<div style="{_BOX}"><span style="opacity:0.65">tool call</span> <strong>{name}</strong> {arguments}</div>'
