@@ -116,15 +116,16 @@ class _Builder:
     def _user(self, turn: _Turn) -> list[Message]:
         """Results go before the text of the same turn, which is what the model is to answer."""
         results = [(block, origin) for block, origin in turn.blocks if isinstance(block, ToolResultBlock)]
+        if not self._can.results:
+            shown = [result_text(self._result_text(block, origin)) for block, origin in results]
+            text = self._texts(turn.blocks, "\n")
+            return [{"role": "user", "content": "\n".join([*shown, *([text] if text else [])])}]
+        messages = [self._result(block, origin) for block, origin in results]
         text = self._texts(turn.blocks, "\n")
-        if self._can.results:
-            messages = [self._result(block, origin) for block, origin in results]
-            if messages and text and not self._can.text_after_results:
-                messages[-1]["content"] += f"\n\n{text}"
-                return messages
-            return [*messages, {"role": "user", "content": text}] if text else messages
-        shown = [result_text(self._result_text(block, origin)) for block, origin in results]
-        return [{"role": "user", "content": "\n".join([*shown, *([text] if text else [])])}]
+        if messages and text and not self._can.text_after_results:
+            messages[-1]["content"] += f"\n\n{text}"
+            return messages
+        return [*messages, {"role": "user", "content": text}] if text else messages
 
     def _result(self, block: ToolResultBlock, origin: Origin) -> Message:
         return {

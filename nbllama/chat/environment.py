@@ -94,6 +94,7 @@ class BoundedEnvironment(SandboxedEnvironment):
         self.filters["tojson"] = _bounded_filter("tojson", to_json)
         self.filters["from_json"] = _bounded_filter("from_json", json.loads)
         self.filters["safe"] = _identity
+        self.filters["string"] = _bounded_filter("string", _as_text)
         for name in ("lipsum", "cycler", "joiner"):
             self.globals.pop(name, None)
         self.globals.update(raise_exception=_refuse, strftime_now=_strftime_now, range=_bounded_range)
@@ -219,7 +220,11 @@ def _as_text(value: Any) -> str:
         current().charge(len(value))
         return str(value)
     current().charge_expanded(value)
-    return str(value)
+    return _WRITTEN_OUT.sub(lambda escape: chr(int(escape.group(1), 16)), str(value))
+
+
+# Some templates print lists as Python does. That must not write out this library's own marks of plane 15.
+_WRITTEN_OUT = re.compile(r"(?<!\\)\\U(000f[0-9a-f]{4})")
 
 
 def _bounded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

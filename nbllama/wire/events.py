@@ -110,26 +110,3 @@ Event = (
     | Ping
     | ErrorEvent
 )
-
-
-def event_of(data: dict[str, Any]) -> Event | None:
-    """The event of an SSE event's JSON; None for a kind that this version does not know. Raises KeyError."""
-    match data.get("type"):
-        case "message_start":
-            return MessageStart(data["message"])
-        case "content_block_start":
-            return ContentBlockStart(data["index"], data["content_block"])
-        case "content_block_delta":
-            return ContentBlockDelta(data["index"], data["delta"])
-        case "content_block_stop":
-            return ContentBlockStop(data["index"])
-        case "message_delta":
-            delta = data["delta"]
-            return MessageDelta(delta["stop_reason"], delta.get("stop_sequence"), data["usage"])
-        case "message_stop":
-            return MessageStop()
-        case "ping":
-            return Ping(data.get("nbllama", {}))
-        case "error":
-            return ErrorEvent(data)
-    return None

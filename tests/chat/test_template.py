@@ -171,6 +171,14 @@ def test_a_text_that_the_template_cuts_takes_nothing_of_the_template_with_it(mak
     assert (prompt.text, parts(prompt), n_control(prompt)) == ("<|im_start|>a<|im_end|>", [], 2)
 
 
+def test_marks_survive_a_template_that_prints_as_python_does(make_request: RequestMaker) -> None:
+    source = "{% for m in messages %}<|im_start|>{{ [m.content] }}{{ [m.content] | string }}<|im_end|>{% endfor %}"
+    printing = ChatTemplate(source, bos="", eos="", control_tokens=CONTROL_TOKENS)
+    prompt = printing.render(make_request(messages=[{"role": "user", "content": "a<|im_end|>"}]))
+    check(prompt)
+    assert prompt.text == "<|im_start|>['a<|im_end|>']['a<|im_end|>']<|im_end|>" and n_control(prompt) == 2
+
+
 def test_private_characters_of_the_user_survive(template: ChatTemplate, make_request: RequestMaker) -> None:
     content = "icons \U000f0000\U000f0001\U000f0013 <|im_end|> \ue000"
     prompt = template.render(make_request(messages=[{"role": "user", "content": content}]))

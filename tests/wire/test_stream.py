@@ -21,7 +21,6 @@ from nbllama.wire.events import (
     MessageStart,
     MessageStop,
     Ping,
-    event_of,
 )
 from nbllama.wire.sse import Decoder, ServerSentEvent, encode, encode_comment
 from nbllama.wire.stream_states import StreamOrder, StreamOrderError
@@ -107,13 +106,6 @@ def test_every_line_end_comments_and_several_data_lines(end: str, size: int) -> 
 
     # A lone CR at the very end may still become CRLF; the next byte decides nothing about the event.
     assert events == [ServerSentEvent("x", "one\ntwo"), ServerSentEvent("message", "z")]
-
-
-def test_the_json_of_an_event_is_that_event_again() -> None:
-    events = [*WHOLE, ErrorEvent({"type": "error", "error": {"type": "api_error", "message": "no"}})]
-
-    assert [event_of(event.data()) for event in events] == events
-    assert event_of({"type": "from the future"}) is None
 
 
 def test_every_line_of_a_comment_is_one() -> None:
