@@ -17,7 +17,13 @@ from nbllama.notebook.kernel_link import link
 from nbllama.worker import starting
 from tests.notebook.fake_worker import FakeWorker
 
-_ENVIRONMENT = ("NBLLAMA_BASE_URL", "NBLLAMA_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
+_ENVIRONMENT = (
+    "NBLLAMA_BASE_URL",
+    "NBLLAMA_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+)
 
 
 @pytest.fixture
@@ -41,9 +47,9 @@ def worker(runtime: Path) -> Iterator[FakeWorker]:
 
 
 class Shell:
-    """`displays` are (bundle, is it an update), in order."""
+    """One shell; `displays` are (bundle, is it an update), in order."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: Any) -> None:
         self.ip = shell
         self.displays: list[tuple[dict[str, Any], bool]] = []
 
@@ -57,7 +63,7 @@ class Shell:
         """What a cell raised; fails if it raised nothing."""
         result = self.ip.run_cell(cell)
         error = result.error_in_exec or result.error_before_exec
-        assert error is not None, "the cell did not fail"
+        assert isinstance(error, BaseException), "the cell did not fail"
         return error
 
     @property

@@ -194,7 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
             "/v1/models": lambda: {"data": [{"id": "fake", "type": "model"}], "has_more": False},
         }
         record = self.worker.record
-        if record is not None and path in (f"/nbllama/traces/{record['id']}", f"/nbllama/traces/{record['message_id']}"):
+        if record is not None and path in (
+            f"/nbllama/traces/{record['id']}",
+            f"/nbllama/traces/{record['message_id']}",
+        ):
             return self._json(200, record)
         if path in answers:
             return self._json(200, answers[path]())
@@ -220,7 +223,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _status(self) -> dict[str, Any]:
         counts = {"requests_total": 3, "requests_running": 1, "requests_waiting": 0}
-        return {"models": [MODEL], "pid": os.getpid(), "version": __version__, "rss_bytes": 7e6, "uptime_s": 61, **counts}
+        return {
+            "models": [MODEL],
+            "pid": os.getpid(),
+            "version": __version__,
+            "rss_bytes": 7e6,
+            "uptime_s": 61,
+            **counts,
+        }
 
     def _json(self, status: int, value: dict[str, Any]) -> None:
         data = json.dumps(value).encode()

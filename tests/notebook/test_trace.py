@@ -22,7 +22,9 @@ def record_of(*pieces: str, **changes: Any) -> dict[str, Any]:
     events = [[n / 10, event.data()] for n, event in enumerate(text_answer(*pieces))]  # type: ignore[union-attr]
     content = [{"type": "text", "text": "".join(pieces)}]
     message = new_message("msg_fake", "fake", USAGE) | {"content": content, "stop_reason": "end_turn"}
-    record = RequestRecord(id="req_fake", message_id="msg_fake", client="local", model="fake", created=1.8e9, stream=True)
+    record = RequestRecord(
+        id="req_fake", message_id="msg_fake", client="local", model="fake", created=1.8e9, stream=True
+    )
     record.request = {"model": "fake"}
     record.events, record.message, record.ending = events, message, "done"
     record.prompt_ids, record.cached_tokens, record.output_ids = [1, 2, 3], 2, [4, 5]

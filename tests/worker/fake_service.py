@@ -113,7 +113,9 @@ class FakeService:
                 wait.cancel()
         return self.gate.is_set()
 
-    async def messages(self, body: bytes, *, client: str, request_id: str) -> FakeAnswer:
+    async def messages(
+        self, body: bytes, *, client: str, request_id: str, default_model: str | None = None
+    ) -> FakeAnswer:
         request = json.loads(body)
         self.clients.append(client)
         if request["model"] == "unknown":
@@ -132,7 +134,7 @@ class FakeService:
         self.answers.append(answer)
         return answer
 
-    async def count_tokens(self, body: bytes, *, client: str) -> dict[str, Any]:
+    async def count_tokens(self, body: bytes, *, client: str, default_model: str | None = None) -> dict[str, Any]:
         return {"input_tokens": len(body)}
 
     def models(self) -> list[dict[str, Any]]:
