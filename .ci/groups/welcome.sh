@@ -2,4 +2,5 @@
 # The welcome notebook in a browser.
 set -euo pipefail
 command -v chromium >/dev/null || .ci/apt-install chromium fonts-dejavu-core
+.venv/bin/python -m pip install --quiet --disable-pip-version-check playwright
 .venv/bin/python tests/browser/welcome_in_chromium.py
