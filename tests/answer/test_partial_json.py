@@ -71,3 +71,21 @@ def test_examples(cut: str, closed: str) -> None:
     partial = PartialJson()
 
     assert partial.feed(cut) + partial.close() == closed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": ' + "[" * 2000 + "]" * 2000 + "}",
+        '{"a": 1e999}',
+        r'{"a\q": 1}',
+        r'{"a\ud83d": 1}',
+        r'{"a": "\ud83d x"}',
+        r'{"a": "\udc00"}',
+    ],
+)
+def test_what_json_or_utf8_cannot_carry_is_not_passed_on(text: str) -> None:
+    partial = PartialJson()
+    value = json.loads(partial.feed(text) + partial.close())
+
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()

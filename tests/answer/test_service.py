@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,12 @@ from typing import Any
 import pytest
 
 from nbllama.answer.answer_request import Answer
+from nbllama.answer.model_catalog import Loader
+from nbllama.answer.model_sources import ModelSource
 from nbllama.answer.service import Service, ServiceSettings
+from nbllama.engine.errors import EngineStopped
+from nbllama.engine.runtime import Runtime
+from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
 from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
 from nbllama.wire.events import ErrorEvent, Event, MessageDelta, MessageStart, MessageStop, Ping
 
@@ -34,9 +41,9 @@ def body(text: str = "hello", **fields: Any) -> bytes:
 
 
 @asynccontextmanager
-async def serving(model: str, **settings: Any) -> AsyncIterator[Service]:
+async def serving(model: str, *, load: Loader | None = None, **settings: Any) -> AsyncIterator[Service]:
     """A service; afterwards the books must add up and no request may be left."""
-    service = Service(ServiceSettings(model=model, **settings))
+    service = Service(ServiceSettings(model=model, **settings), load=load)
     await service.start()
     try:
         yield service
@@ -54,6 +61,18 @@ def script(tmp_path: Path) -> Callable[..., str]:
         return f"scripted:{path}"
 
     return write
+
+
+class HeldLoader:
+    """Loads a script when it is told to."""
+
+    def __init__(self, **script: Any) -> None:
+        self.go = threading.Event()
+        self.runtime = ScriptedRuntime(Script.parse(script, name="held"))
+
+    def __call__(self, source: ModelSource, ctx: int | None, progress: Callable[[float], None]) -> Runtime:
+        assert self.go.wait(30)
+        return self.runtime
 
 
 async def collect(answer: Answer) -> list[Event]:
@@ -164,6 +183,24 @@ def test_one_call_only_when_parallel_calls_are_disabled(script: Callable[..., st
     run(check())
 
 
+def test_what_is_generated_after_the_one_call_changes_nothing(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": f"{CALL}\n" * 3}])) as service:
+            wish: dict[str, Any] = {
+                "tools": [WEATHER],
+                "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+            }
+            await ask(service, id="warm", **wish)
+            late = await service.messages(body(max_tokens=60, **wish), client="local", request_id="late")
+            await asyncio.sleep(0.3)
+            events = await collect(late)
+
+            assert stop_reason(events) == "tool_use"
+            assert service.trace("late", "local")["message"]["usage"]["output_tokens"] < 60
+
+    run(check())
+
+
 def test_thinking_is_a_block_when_asked_for_and_nothing_otherwise(script: Callable[..., str]) -> None:
     async def check() -> None:
         async with serving(script(rules=[{"answer": "<think>\nHm.\n</think>\n\nYes."}])) as service:
@@ -177,6 +214,23 @@ def test_thinking_is_a_block_when_asked_for_and_nothing_otherwise(script: Callab
             assert on[0]["signature"]
             assert omitted[0]["thinking"] == "" and omitted[0]["signature"] == on[0]["signature"]
             assert off == [{"type": "text", "text": "Yes."}]
+
+    run(check())
+
+
+def test_thinking_is_counted_however_late_it_is_read(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": "<think>\nHm hm hm.\n</think>\n\nYes it is."}])) as service:
+            await ask(service, id="at_once", thinking={"type": "adaptive"})
+            request = body(thinking={"type": "adaptive"})
+            late = await service.messages(request, client="local", request_id="late")
+            await asyncio.sleep(0.3)
+            events = await collect(late)
+            counted = [service.trace(id, "local")["message"]["usage"] for id in ("at_once", "late")]
+
+            assert counted[0]["output_tokens_details"]["thinking_tokens"] > 4
+            assert counted[0]["output_tokens_details"] == counted[1]["output_tokens_details"]
+            assert sum(event.name == "content_block_delta" for event in events) == 3
 
     run(check())
 
@@ -196,6 +250,89 @@ def test_client_gone_mid_stream(script: Callable[..., str]) -> None:
             assert stop_reason(await ask(service, "next")) == "end_turn"
             assert service.trace("gone", "local")["ending"] == "cancelled"
             assert len(service.trace("gone", "local")["output_ids"]) < 500
+
+    run(check())
+
+
+def test_cancelled_while_the_model_loads(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        load = HeldLoader(rules=[{"answer": "word " * 500, "delay_s": 0.01}])
+        async with serving(script(), load=load) as service:
+            answer = await service.messages(body(stream=True), client="local", request_id="gone")
+            task = asyncio.create_task(collect(answer))
+            await asyncio.sleep(0.1)
+            answer.cancel()
+            load.go.set()
+            events = await task
+
+            assert isinstance(terminal(events), ErrorEvent)
+            assert service.trace("gone", "local")["ending"] == "cancelled"
+            assert len(service.trace("gone", "local")["output_ids"]) < 10
+
+    run(check())
+
+
+def test_client_gone_while_the_model_loads_leaves_no_job(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        load = HeldLoader(rules=[{"answer": "word " * 500, "delay_s": 0.01}])
+        async with serving(script(), load=load) as service:
+            answer = await service.messages(body(stream=True), client="local", request_id="gone")
+            events = answer.events()
+            assert isinstance(await anext(events), Ping)
+            await events.aclose()
+            load.go.set()
+            await service.load(service._settings.model)
+
+            assert service.trace("gone", "local")["ending"] == "cancelled"
+            assert service._engine.n_jobs("play") == (0, 0)
+
+    run(check())
+
+
+def test_closing_ends_a_stream_whose_model_is_loading(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        load = HeldLoader()
+        service = Service(ServiceSettings(model=script()), load=load)
+        await service.start()
+        try:
+            answer = await service.messages(body(stream=True), client="local", request_id="req_1")
+            task = asyncio.create_task(collect(answer))
+            await asyncio.sleep(0.1)
+            await service.close()
+            end = terminal(await asyncio.wait_for(task, 5))
+        finally:
+            load.go.set()
+
+        assert isinstance(end, ErrorEvent)
+        assert end.body["error"]["type"] == "overloaded_error"
+
+    run(check())
+
+
+def test_closing_stops_a_load(script: Callable[..., str]) -> None:
+    stopped = threading.Event()
+
+    def load(source: ModelSource, ctx: int | None, progress: Callable[[float], None]) -> Runtime:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                progress(0.5)
+            except EngineStopped:
+                stopped.set()
+                raise
+            time.sleep(0.01)
+        return ScriptedRuntime(Script())
+
+    async def check() -> None:
+        service = Service(ServiceSettings(model=script()), load=load)
+        await service.start()
+        task = asyncio.create_task(service.load(service._settings.model))
+        await asyncio.sleep(0.1)
+        await service.close()
+
+        with pytest.raises(Overloaded):
+            await task
+        assert await asyncio.to_thread(stopped.wait, 5)
 
     run(check())
 
@@ -228,6 +365,36 @@ def test_closing_ends_running_streams_with_an_error(script: Callable[..., str]) 
 
         assert isinstance(end, ErrorEvent)
         assert end.body["error"]["type"] == "overloaded_error"
+
+    run(check())
+
+
+def test_an_answer_in_one_piece_fails_with_the_whole_error(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        service = Service(ServiceSettings(model=script(rules=[{"answer": "word " * 500, "delay_s": 0.01}])))
+        await service.start()
+        answer = await service.messages(body(), client="local", request_id="req_1")
+        task = asyncio.create_task(answer.message())
+        await asyncio.sleep(0.1)
+        await service.close()
+
+        with pytest.raises(Overloaded) as refused:
+            await task
+        assert "retry-after" in refused.value.headers()
+
+    run(check())
+
+
+def test_unloading_ends_running_streams_and_says_so(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(rules=[{"answer": "word " * 500, "delay_s": 0.01}])) as service:
+            task = asyncio.create_task(ask(service))
+            await asyncio.sleep(0.2)
+            await service.unload("play")
+            end = terminal(await task)
+
+            assert isinstance(end, ErrorEvent)
+            assert end.body["error"]["message"] == "the model was unloaded"
 
     run(check())
 
@@ -270,6 +437,59 @@ def test_a_cold_stream_pings_before_it_starts(script: Callable[..., str]) -> Non
             start = next(event for event in events if not isinstance(event, Ping))
             assert isinstance(start, MessageStart)
             assert start.message["usage"]["input_tokens"] > 0
+
+    run(check())
+
+
+def test_a_model_whose_template_is_broken_is_freed(script: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
+        load, closed = HeldLoader(chat_template="{% if %}"), threading.Event()
+        load.go.set()
+        monkeypatch.setattr(load.runtime, "close", closed.set)
+        async with serving(script(), load=load) as service:
+            with pytest.raises(ApiError):
+                await ask(service)
+
+            assert closed.is_set()
+            assert service.status()["models"][0]["state"] == "failed"
+
+    run(check())
+
+
+def test_another_context_is_refused_while_the_model_loads(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        load = HeldLoader(n_ctx=512)
+        async with serving(script(), load=load) as service:
+            first = asyncio.create_task(service.load(service._settings.model, ctx=512))
+            second = asyncio.create_task(service.load(service._settings.model, ctx=256))
+            await asyncio.sleep(0.1)
+            load.go.set()
+
+            assert (await first)["n_ctx"] == 512
+            with pytest.raises(InvalidRequest, match=r"512 tokens, not 256"):
+                await second
+
+    run(check())
+
+
+def test_a_loaded_model_answers_when_its_file_has_gone(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        ref = script(rules=[{"answer": "Still here."}])
+        async with serving(ref) as service:
+            await ask(service)
+            Path(ref.removeprefix("scripted:")).unlink()
+
+            assert stop_reason(await ask(service, id="req_2")) == "end_turn"
+
+    run(check())
+
+
+def test_a_name_is_not_another_models_id(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(name="demo")) as service:
+            await ask(service)
+            with pytest.raises(ApiError, match="a model with the id demo is there already"):
+                await service.load("demo")
 
     run(check())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbllama.engine.errors import LoadFailed
+from nbllama.engine.errors import EngineStopped, LoadFailed
 from nbllama.engine.jobs import Finished
 from nbllama.engine.llama_runtime import LlamaOptions, LlamaRuntime, initialise
 from nbllama.engine.loop import EngineLoop
@@ -124,6 +124,21 @@ def test_preempted_streams_give_the_same_answers(tiny_path: Path) -> None:
     assert [job.ids for job in together] == solo
 
 
+def test_a_context_smaller_than_a_batch_takes_many_prompts_at_once(tiny_path: Path) -> None:
+    runtime = LlamaRuntime.load(tiny_path, "tiny", LlamaOptions(n_ctx=128, n_threads=1))
+    loop = EngineLoop()
+    loop.add_model("model", runtime)
+    loop.start()
+
+    jobs = [submit(loop, f"{i}", [20 + i] * 60, max_tokens=2) for i in range(4)]
+    wait(*jobs)
+    loop.check_integrity()
+    loop.close()
+
+    assert runtime.info.n_batch <= 128
+    assert [job.ending for job in jobs] == [Finished("length", 2)] * 4
+
+
 def test_seed_makes_sampling_repeatable(tiny_path: Path) -> None:
     runtime = runtime_of(tiny_path)
     ids = prompt(runtime, "Draw")
@@ -196,6 +211,18 @@ def test_a_broken_file_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
 
     with pytest.raises(LoadFailed, match=r"broken\.gguf"):
         LlamaRuntime.load(path, "broken", LlamaOptions())
+
+
+def test_a_load_can_be_stopped(tiny_path: Path) -> None:
+    told: list[float] = []
+
+    def stop(fraction: float) -> None:
+        told.append(fraction)
+        raise EngineStopped("enough")
+
+    with pytest.raises(EngineStopped, match="enough"):
+        LlamaRuntime.load(tiny_path, "tiny", EXACT, progress=stop)
+    assert len(told) == 1
 
 
 def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nbllama.engine.errors import DecodeFailed, EngineStopped, NoCells, PromptTooLong, QueueFull
-from nbllama.engine.jobs import Failed, Finished
+from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, NoCells, PromptTooLong, QueueFull
+from nbllama.engine.jobs import Failed, Finished, Job, Outcome
 from nbllama.engine.loop import EngineLoop
+from nbllama.engine.runtime import Row
 from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
-from tests.engine.harness import submit, wait
+from tests.engine.harness import GREEDY, submit, wait
 
 Start = Callable[..., tuple[EngineLoop, ScriptedRuntime]]
 
@@ -163,6 +164,107 @@ def test_a_bug_in_a_step_ends_the_jobs_not_the_thread(start: Start, monkeypatch:
 
     assert isinstance(first.ending, Failed)
     assert second.text == "fine"
+
+
+def test_cells_of_a_step_that_broke_are_not_taken_for_a_prefix(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, runtime = start(max_sequences=1, rules=[{"answer": "fine"}])
+    broken = threading.Event()
+
+    def break_once(rows: Sequence[Row]) -> None:
+        ScriptedRuntime.decode(runtime, rows)
+        if not broken.is_set():
+            broken.set()
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(runtime, "decode", break_once)
+    first = submit(loop, "a", prompt_of(runtime, "go on"))
+    wait(first)
+    second = submit(loop, "b", prompt_of(runtime, "go on"))
+    wait(second)
+
+    assert isinstance(first.ending, Failed)
+    assert second.text == "fine"
+
+
+def test_a_receiver_that_breaks_does_not_stop_the_thread(start: Start) -> None:
+    loop, runtime = start(rules=[{"answer": "fine"}])
+
+    def break_down(outcomes: list[Outcome]) -> None:
+        raise ZeroDivisionError
+
+    loop.submit("model", Job("a", "local", tuple(prompt_of(runtime, "go")), 8, GREEDY, break_down))
+    second = submit(loop, "b", prompt_of(runtime, "go"))
+    wait(second, timeout=5)
+
+    assert second.text == "fine"
+
+
+def test_a_message_that_breaks_does_not_stop_the_thread(start: Start) -> None:
+    loop, runtime = start(rules=[{"answer": "fine"}])
+
+    def break_down() -> None:
+        raise ZeroDivisionError
+
+    loop.remove_model("unknown", break_down)
+    job = submit(loop, "a", prompt_of(runtime, "go"))
+    wait(job, timeout=5)
+
+    assert job.text == "fine"
+
+
+def test_an_empty_prompt_is_refused(start: Start) -> None:
+    loop, _ = start()
+
+    with pytest.raises(EngineError, match="empty"):
+        submit(loop, "a", [])
+
+
+class ClosingInbox:
+    """An inbox that lets somebody else stop the loop just before the first message is put into it."""
+
+    def __init__(self, inbox: Any, stop: Callable[[], None]) -> None:
+        self._inbox, self._stop = inbox, stop
+        self._stopper: threading.Thread | None = None
+        self.get, self.get_nowait = inbox.get, inbox.get_nowait
+
+    def put(self, message: Callable[[], None]) -> None:
+        if self._stopper is None:
+            self._stopper = threading.Thread(target=self._stop)
+            self._stopper.start()
+            self._stopper.join(0.5)
+        self._inbox.put(message)
+
+
+@pytest.mark.parametrize("how", ["close", "remove_model"])
+def test_a_job_submitted_while_the_model_goes_still_ends(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    loop, runtime = EngineLoop(), ScriptedRuntime(Script.parse(slow(), name="test"))
+    loop.add_model("model", runtime)
+    loop.start()
+
+    def stop() -> None:
+        loop.close() if how == "close" else loop.remove_model("model")
+
+    monkeypatch.setattr(loop, "_inbox", ClosingInbox(loop._inbox, stop))
+    job = submit(loop, "a", prompt_of(runtime, "go"))
+    wait(job, timeout=5)
+    loop.close()
+
+    assert isinstance(job.ending, Failed)
+    assert isinstance(job.ending.error, EngineStopped)
+
+
+def test_a_closed_loop_takes_no_model_and_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = EngineLoop()
+    loop.start()
+    loop.close()
+    runtime, closed, removed = ScriptedRuntime(Script()), threading.Event(), threading.Event()
+    monkeypatch.setattr(runtime, "close", closed.set)
+
+    loop.add_model("late", runtime)
+    loop.remove_model("late", removed.set)
+
+    assert closed.is_set()
+    assert removed.is_set()
 
 
 def test_stopping_ends_every_job(start: Start) -> None:

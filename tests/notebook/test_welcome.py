@@ -19,7 +19,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_welcome.ipynb"
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The notebook after a run with a worker of its own; executing raises if a cell fails."""
     folder = tmp_path_factory.mktemp("w")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is not typed
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NBLLAMA_RUNTIME_DIR", str(folder / "run"))
         patch.delenv("NBLLAMA_MODEL", raising=False)
@@ -62,7 +62,7 @@ def test_the_tool_loop_ends_with_an_answer(executed: Any) -> None:
 
 def test_the_committed_outputs_are_those_of_a_run(executed: Any) -> None:
     """What a reader sees before running anything is what running gives."""
-    committed = nbformat.read(NOTEBOOK, as_version=4)
+    committed = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is not typed
 
     for first_line in ("Who are you?", "tool_result"):
         then, now = outputs_after(committed, first_line), outputs_after(executed, first_line)
