@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nbllama.answer.block_writer import BlockWriter
+from nbllama.answer.block_writer import BlockWriter, joined
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
@@ -24,7 +24,7 @@ from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Starte
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.sampling import SamplingSettings
 from nbllama.wire.answers import MessageBuilder, Usage, new_message
-from nbllama.wire.errors import ERRORS_BY_TYPE, ApiError, ServerFault
+from nbllama.wire.errors import ApiError, ServerFault
 from nbllama.wire.events import ErrorEvent, Event, MessageDelta, MessageStart, MessageStop, Ping
 from nbllama.wire.requests import MessagesRequest
 from nbllama.wire.stream_states import StreamOrder
@@ -45,6 +45,11 @@ class Accepted:
     stops: StopMatcher
     parser: StreamParser
     writer: BlockWriter
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing that the engine may still say belongs to the answer."""
+        return self.stops.matched is not None or self.writer.over
 
 
 class Answer:
@@ -72,6 +77,7 @@ class Answer:
         self._outcomes: asyncio.Queue[list[Outcome]] = asyncio.Queue()
         self._accepted: Accepted | None = None
         self._cancelled = False
+        self._error: ApiError | None = None
         self._usage = Usage()
         self._progress: dict[str, Any] = {}
 
@@ -82,21 +88,23 @@ class Answer:
             self._accepted = await self._submit(model)
         except Exception as error:
             api_error = to_api_error(error)
-            self._recorder.fail(api_error)
+            self._recorder.fail(api_error, cancelled=self._cancelled)
             raise api_error from error
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """The whole answer, ending in MessageStop or ErrorEvent, exactly one. Raises nothing of ours."""
         order = StreamOrder()
         try:
-            async for event in self._answer():
-                order.check(event)
-                self._recorder.event(event)
-                yield event
+            # Closed here, not when it is collected: what it began must be over before the engine is told to stop.
+            async with contextlib.aclosing(self._answer()) as events:
+                async for event in events:
+                    order.check(event)
+                    self._recorder.event(event)
+                    yield event
         except Exception as error:  # the border: any failure from here on is told in the stream
-            api_error = to_api_error(error)
-            self._recorder.fail(api_error)
-            event = ErrorEvent(api_error.body(self.request_id))
+            self._error = to_api_error(error)
+            self._recorder.fail(self._error, cancelled=self._cancelled)
+            event = ErrorEvent(self._error.body(self.request_id))
             order.check(event)
             self._recorder.event(event)
             self._recorder.close()
@@ -109,17 +117,15 @@ class Answer:
         """The answer as one Message. Raises ApiError if it ended in an error."""
         builder = MessageBuilder()
         async for event in self.events():
-            if isinstance(event, ErrorEvent):
-                error = event.body["error"]
-                raise ERRORS_BY_TYPE.get(error["type"], ServerFault)(error["message"], details=error.get("details"))
             builder.add(event)
+        if self._error is not None:
+            raise self._error
         return builder.message()
 
     def cancel(self) -> None:
         """The client has gone, or the answer is over: the engine drops the job within a step."""
-        if not self._cancelled:
-            self._cancelled = True
-            self._engine.cancel(self.model_id, self.request_id)
+        self._cancelled = True
+        self._engine.cancel(self.model_id, self.request_id)
 
     async def _submit(self, model: LoadedModel) -> Accepted:
         prompt, prompt_ids = await asyncio.to_thread(encode, model, self.request)
@@ -136,6 +142,9 @@ class Answer:
         )
         self._recorder.prompt(prompt, prompt_ids, model.template.warnings)
         self._engine.submit(self.model_id, self._job(accepted))
+        if self._cancelled:
+            # The engine had not heard of the job when it was told to drop it.
+            self.cancel()
         return accepted
 
     def _job(self, accepted: Accepted) -> Job:
@@ -150,43 +159,40 @@ class Answer:
             guide=StopSequenceGuide(stops, accepted.model.vocabulary.piece) if stops else None,
         )
 
-    async def _answer(self) -> AsyncIterator[Event]:
+    async def _answer(self) -> AsyncGenerator[Event, None]:
         if self._accepted is None:
-            async for ping in self._prepare_aloud():
-                yield ping
+            async with contextlib.aclosing(self._prepare_aloud()) as pings:
+                async for ping in pings:
+                    yield ping
         accepted = self._accepted
         if accepted is None:
             raise ServerFault("the request was not prepared")
         self._usage.input_tokens = len(accepted.prompt_ids)
         yield MessageStart(new_message(self.message_id, self.request.model, self._usage.to_dict()))
-        finished: Finished | None = None
-        while finished is None:
+        ending: Finished | Failed | None = None
+        while ending is None and not accepted.over:
             outcomes = await self._next_outcomes()
             if not outcomes:
                 yield Ping(self._progress)
                 continue
-            text = ""
+            events: list[Event] = []
             for outcome in outcomes:
-                match outcome:
-                    case Tokens(ids, piece):
-                        self._count(accepted, ids)
-                        text += piece
-                    case Failed(error):
-                        raise error
-                    case Finished():
-                        finished = outcome
-                    case Started(cached):
-                        self._start(accepted, cached)
-                    case Progress():
-                        self._tell(outcome)
-            for event in self._tell_text(accepted, text):
+                if accepted.over:
+                    break
+                if isinstance(outcome, Finished | Failed):
+                    ending = outcome
+                else:
+                    events += self._take(accepted, outcome)
+            for event in joined(events):
                 yield event
-            if accepted.stops.matched is not None or accepted.writer.over:
-                break
-        for event in self._end(accepted, finished):
+        if isinstance(ending, Failed):
+            raise ending.error
+        if ending is not None and ending.reason == "cancelled":
+            raise ServerFault("the request was cancelled", should_retry=False)
+        for event in self._end(accepted, ending):
             yield event
 
-    async def _prepare_aloud(self) -> AsyncIterator[Event]:
+    async def _prepare_aloud(self) -> AsyncGenerator[Event, None]:
         """Prepares while the model loads, and says how far it is: the headers are out already."""
         task = asyncio.create_task(self.prepare())
         try:
@@ -213,6 +219,17 @@ class Answer:
         while not self._outcomes.empty():
             outcomes += self._outcomes.get_nowait()
         return outcomes
+
+    def _take(self, accepted: Accepted, outcome: Tokens | Started | Progress) -> list[Event]:
+        match outcome:
+            case Tokens(ids, text):
+                self._count(accepted, ids)
+                return self._tell_text(accepted, text)
+            case Started(cached):
+                self._start(accepted, cached)
+            case Progress():
+                self._tell(outcome)
+        return []
 
     def _start(self, accepted: Accepted, cached: int) -> None:
         self._usage.cache_read_input_tokens = cached

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Iterable
 from typing import Literal
 
@@ -11,6 +12,8 @@ from nbllama.answer.partial_json import PartialJson
 from nbllama.chat.pieces import Piece, TextDelta, ThinkDelta, ThinkStart, ThinkStop, ToolArgsDelta, ToolStart, ToolStop
 from nbllama.wire.answers import new_id
 from nbllama.wire.events import ContentBlockDelta, ContentBlockStart, ContentBlockStop, Event
+
+_TEXT_OF_DELTA = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 BlockKind = Literal["text", "thinking", "tool_use"]
 
@@ -118,3 +121,24 @@ class BlockWriter:
     def _signature(self) -> str:
         """Opaque to clients, which echo it. It lets a later version recognise its own thinking."""
         return base64.b64encode(b"nbllama-1:" + self._hash.digest()).decode()
+
+
+def joined(events: Iterable[Event]) -> list[Event]:
+    """The events with neighbouring deltas of a kind as one: what waited for a slow reader goes out together."""
+    result: list[Event] = []
+    for kind, group in itertools.groupby(events, key=_kind_of_delta):
+        if kind is None:
+            result += group
+            continue
+        key, deltas = _TEXT_OF_DELTA[kind], [event for event in group if isinstance(event, ContentBlockDelta)]
+        text = "".join(event.delta[key] for event in deltas)
+        result.append(ContentBlockDelta(deltas[0].index, {"type": kind, key: text}))
+    return result
+
+
+def _kind_of_delta(event: Event) -> str | None:
+    """The type of a delta that may be joined: not of the empty one that begins a call."""
+    if not isinstance(event, ContentBlockDelta):
+        return None
+    kind = str(event.delta["type"])
+    return kind if event.delta.get(_TEXT_OF_DELTA.get(kind, "")) else None

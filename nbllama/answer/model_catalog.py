@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
 from nbllama.chat.template import ChatTemplate
-from nbllama.engine.errors import LoadFailed
+from nbllama.engine.errors import EngineStopped, LoadFailed
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Runtime, RuntimeInfo, Vocabulary
 from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
@@ -23,7 +23,7 @@ State = Literal["unloaded", "loading", "loaded", "failed"]
 
 
 class Loader(Protocol):
-    """Turns a source into a runtime; blocks, so it is called in a thread."""
+    """Turns a source into a runtime; blocks, so it is called in a thread. Passes on what `progress` raises."""
 
     def __call__(self, source: ModelSource, ctx: int | None, progress: Callable[[float], None]) -> Runtime: ...
 
@@ -60,20 +60,30 @@ class ModelCatalog:
         self._load = load
         self._default_ref = default_ref
         self._entries: dict[str, Entry] = {}
+        self._by_ref: dict[str, Entry] = {}
+        self._closed = False
 
     def default(self) -> Entry:
         """The default model's entry. Raises ModelError when its reference names none."""
         return self.entry(self._default_ref)
 
     def entry(self, ref: str) -> Entry:
-        """The entry of a reference, made when it is new. Raises ModelError."""
-        if known := self._entries.get(ref):
+        """The entry of a reference, or of an id that is none, made when it is new. Raises ModelError."""
+        known = self._by_ref.get(ref)
+        if known is not None and (known.model or known.task):
+            # Once it is in memory, its file need not be there.
             return known
-        source = resolve(ref)
-        known = self._entries.get(source.id)
-        if known is not None and known.source.path != source.path:
-            raise ModelError(f"a model with the id {source.id} is there already: {known.source.path}")
-        return self._entries.setdefault(source.id, known or Entry(source))
+        try:
+            source = resolve(ref)
+        except ModelError:
+            if ref in self._entries:
+                return self._entries[ref]
+            raise
+        entry = self._entries.setdefault(source.id, Entry(source))
+        if entry.source.path != source.path:
+            raise ModelError(f"a model with the id {source.id} is there already: {entry.source.path}")
+        self._by_ref[ref] = entry
+        return entry
 
     def named(self, model_id: str, default_ref: str | None = None) -> Entry:
         """The model that answers a request for `model_id`; the door's or the worker's default for an unknown id."""
@@ -81,25 +91,32 @@ class ModelCatalog:
 
     def known(self, model_id: str) -> Entry:
         """The entry with exactly this id. Raises NotFound."""
-        self.default()
+        if model_id not in self._entries:
+            self.default()
         if entry := self._entries.get(model_id):
             return entry
         raise NotFound(f"model: {model_id}")
 
     async def loaded(self, entry: Entry, ctx: int | None = None) -> LoadedModel:
-        """The loaded model; loads it first, once for all who wait. A waiter may go away without stopping it."""
+        """The loaded model; loads it first, once for all who wait. A waiter may go away without stopping it.
+
+        Raises InvalidRequest if somebody else's wish for another context came first.
+        """
         if entry.model is not None:
-            if ctx is not None and ctx != entry.model.info.n_ctx:
-                raise InvalidRequest(
-                    f"ctx: {entry.source.id} is loaded with a context of {entry.model.info.n_ctx} tokens, "
-                    f"not {ctx}; unload it first"
-                )
-            return entry.model
-        if entry.task is None:
+            model = entry.model
+        elif entry.task is not None:
+            model = await _outcome(entry.task)
+        else:
             entry.task = asyncio.create_task(self._load_entry(entry, ctx or self._ctx))
             # Its error is kept in the entry; a load whose waiters have all gone must not be reported as unhandled.
             entry.task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(entry.task)
+            return await _outcome(entry.task)
+        if ctx is not None and ctx != model.info.n_ctx:
+            raise InvalidRequest(
+                f"ctx: {entry.source.id} is loaded with a context of {model.info.n_ctx} tokens, "
+                f"not {ctx}; unload it first"
+            )
+        return model
 
     async def unload(self, model_id: str) -> None:
         """Ends the model's requests and frees its memory. Raises NotFound."""
@@ -117,6 +134,13 @@ class ModelCatalog:
         self._engine.remove_model(model_id, tell)
         await freed.wait()
 
+    def close(self) -> None:
+        """Ends the loads that are still going on, and the waiting for them."""
+        self._closed = True
+        for entry in self._entries.values():
+            if entry.task is not None:
+                entry.task.cancel()
+
     def describe(self) -> list[dict[str, Any]]:
         """Every model for `status`."""
         return [_status(entry, is_default=entry.source.ref == self._default_ref) for entry in self._entries.values()]
@@ -131,10 +155,12 @@ class ModelCatalog:
 
         def progress(fraction: float) -> None:
             entry.load = fraction
+            if self._closed:
+                # The process cannot end before the thread that loads.
+                raise EngineStopped("the server is stopping")
 
         try:
-            runtime = await asyncio.to_thread(self._load, entry.source, ctx, progress)
-            model = await asyncio.to_thread(_understand, entry.source, runtime)
+            runtime, model = await asyncio.to_thread(self._load_whole, entry.source, ctx, progress)
         except Exception as error:
             entry.state, entry.error = "failed", str(error)
             raise
@@ -143,6 +169,26 @@ class ModelCatalog:
         self._engine.add_model(entry.source.id, runtime)
         entry.model, entry.state, entry.load = model, "loaded", 1.0
         return model
+
+    def _load_whole(
+        self, source: ModelSource, ctx: int | None, progress: Callable[[float], None]
+    ) -> tuple[Runtime, LoadedModel]:
+        runtime = self._load(source, ctx, progress)
+        try:
+            return runtime, _understand(source, runtime)
+        except Exception:
+            # Nobody else knows of it, and every further try would leave another one in memory.
+            runtime.close()
+            raise
+
+
+async def _outcome(task: asyncio.Task[LoadedModel]) -> LoadedModel:
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():
+            raise EngineStopped("the server is stopping") from None
+        raise
 
 
 def load_runtime(n_threads: int | None) -> Loader:

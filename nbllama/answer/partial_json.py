@@ -8,9 +8,14 @@ value, a comma for the next key, a number or literal for its end. `close()` give
 from __future__ import annotations
 
 import json
+import math
 import re
 
+MAX_DEPTH = 100
+"""Deeper values are cut: readers run out of stack, and a request that brings the call back is refused."""
+
 _SPACE = " \t\n\r"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u(?![dD][89abAB])[0-9a-fA-F]{4}|u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4})')
 _ESCAPE_BEGUN = re.compile(r"\\(?:u[0-9a-fA-F]{0,4}|u[dD][89abAB][0-9a-fA-F]{2}\\(?:u[0-9a-fA-F]{0,3})?)?")
@@ -90,6 +95,7 @@ class PartialJson:
             self._escape = char
         elif char == '"':
             self._expects = "colon"
+            return "" if _is_text(self._held[self._held.index('"') :]) else self._break()
         elif char < " ":
             return self._break()
         return ""
@@ -129,11 +135,11 @@ class PartialJson:
     def _in_escape(self, char: str) -> str:
         """An escape is passed on whole; a high surrogate waits for its low half."""
         if _HIGH_SURROGATE.fullmatch(self._escape) and char != "\\":
-            whole, self._escape = self._escape, ""
+            whole, self._escape = _without_halves(self._escape), ""
             return whole + self._in_string(char)
         self._escape += char
         if _ESCAPE.fullmatch(self._escape):
-            whole, self._escape = self._escape, ""
+            whole, self._escape = _without_halves(self._escape), ""
             return whole
         return "" if _ESCAPE_BEGUN.fullmatch(self._escape) else self._break()
 
@@ -156,6 +162,8 @@ class PartialJson:
         return self._close_container(char) if char in "}]" else self._break()
 
     def _open(self, char: str) -> str:
+        if len(self._stack) >= MAX_DEPTH:
+            return self._break()
         self._stack.append(char)
         self._expects = "key_or_end" if char == "{" else "value_or_end"
         return self._release() + char
@@ -183,11 +191,22 @@ class PartialJson:
 
 def _is_scalar(text: str) -> bool:
     try:
-        json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text)
     except ValueError:
         return False
-    return True
+    # Python reads NaN, Infinity and 1e999, which are no JSON or none that can be written again.
+    return not isinstance(value, float) or math.isfinite(value)
 
 
-def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is not JSON")
+def _is_text(text: str) -> bool:
+    """Whether `text` is a JSON string that UTF-8 can carry."""
+    try:
+        return not _SURROGATE.search(json.loads(text))
+    except ValueError:
+        return False
+
+
+def _without_halves(escape: str) -> str:
+    """The escape with U+FFFD for half a surrogate pair, which UTF-8 cannot carry."""
+    text = json.loads(f'"{escape}"')
+    return json.dumps(_SURROGATE.sub("\ufffd", text))[1:-1] if _SURROGATE.search(text) else escape

@@ -92,9 +92,9 @@ class Recorder:
             # Now, not when the generator is left: who has read the last event may ask for the trace.
             self.close()
 
-    def fail(self, error: ApiError) -> None:
+    def fail(self, error: ApiError, *, cancelled: bool = False) -> None:
         """The request ended in an error. One that was refused before its first event is kept at once."""
-        self.record.ending = "error"
+        self.record.ending = "cancelled" if cancelled else "error"
         self.record.error = error.body(self.record.id)["error"]
         if not self.record.events:
             self.close()

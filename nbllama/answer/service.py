@@ -64,6 +64,7 @@ class Service:
         """Ends every running request with an error, frees the models."""
         self._draining = True
         await asyncio.to_thread(self._engine.close)
+        self._catalog.close()
         # Give the streams one turn of the loop to tell their clients.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout=1.0)
@@ -90,7 +91,7 @@ class Service:
             client=client,
             model=request.model,
             stream=request.stream,
-            request=json.loads(body),
+            request=await _parsed(json.loads, body),
             ignored=request.ignored,
             keep=self._ended,
         )

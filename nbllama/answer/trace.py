@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from dataclasses import fields
 from typing import Any
 
 from nbllama.wire.errors import NotFound
@@ -26,7 +27,8 @@ class TraceStore:
         """Keeps a finished record, and forgets the oldest ones beyond the bounds."""
         if self._max_count <= 0:
             return
-        size = len(json.dumps(record.to_dict()))
+        # Not of `to_dict`, which copies: 46 ms for a prompt of 30,000 tokens, in which no other stream moves.
+        size = len(json.dumps({field.name: getattr(record, field.name) for field in fields(record)}))
         self._records[record.id] = (record, size)
         self._n_bytes += size
         while len(self._records) > self._max_count or (self._n_bytes > self._max_bytes and len(self._records) > 1):

@@ -15,7 +15,7 @@ FinishReason = Literal["end", "stop", "length", "context", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a job stands before its first token. `position` counts the jobs ahead; tokens are of the prompt."""
+    """Where a job stands before its first token. `position` in the queue, from 1; 0: it runs. Tokens of the prompt."""
 
     position: int
     prefilled: int

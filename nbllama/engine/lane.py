@@ -9,7 +9,7 @@ from nbllama.engine.jobs import Failed, Finished, FinishReason, Job, Progress, S
 from nbllama.engine.runtime import Runtime
 from nbllama.engine.scheduler import Scheduler, Step
 from nbllama.engine.sequence import Sequence
-from nbllama.engine.slots import SlotTable
+from nbllama.engine.slots import Placement, SlotTable
 
 # A stream beside a prefill waits for the whole step: 250 ms is felt as a pause but not as a stall, and chunks below
 # about 64 tokens cost prefill speed (measured: 512/128/64/32/16 tokens a chunk: 144/146/137/132/108 tokens/s).
@@ -50,6 +50,12 @@ class Lane:
         for sequence in (*self.scheduler.running, *self.scheduler.waiting):
             self._fail(sequence, error)
 
+    def reset(self) -> None:
+        """After a bug in a step: ends every job and forgets all cells, because nobody knows what they hold."""
+        self.fail_all(EngineError("the engine failed in a step"))
+        for index in range(self.runtime.info.max_sequences):
+            self._forget(index)
+
     def step(self) -> None:
         """Admit, plan, decode, sample, and hand out: the engine's heart."""
         self._admit()
@@ -64,8 +70,9 @@ class Lane:
         self._touched.clear()
         return touched
 
-    def close(self) -> None:
-        self.fail_all(EngineStopped("the server is stopping"))
+    def close(self, reason: str) -> None:
+        """Ends every job because of `reason`, and frees the model."""
+        self.fail_all(EngineStopped(reason))
         self.runtime.close()
 
     def _admit(self) -> None:
@@ -76,9 +83,8 @@ class Lane:
                 self.runtime.copy(placement.source, placement.slot, placement.keep)
             elif len(slot.tokens) > placement.keep and not self.runtime.cut(placement.slot, placement.keep):
                 # Memory that cannot be cut there (recurrent, hybrid): what lay there is gone.
-                self.runtime.clear(placement.slot)
-                self.scheduler.slots.truncate(placement.slot, 0)
-                placement = type(placement)(placement.slot, 0, None)
+                self._forget(placement.slot)
+                placement = Placement(placement.slot, 0, None)
             self._start(self.scheduler.admit(placement))
             self._queue_changed = True
         if self._queue_changed:
@@ -108,8 +114,11 @@ class Lane:
             return False
         except DecodeFailed as error:
             for share in step.shares:
-                self._drop_cells(share.sequence)
+                slot = share.sequence.slot
                 self._fail(share.sequence, error)
+                # After a failed decode nobody knows what the cells hold.
+                if slot is not None:
+                    self._forget(slot)
             return False
         if step.n_prefill >= SMALLEST_CHUNK:
             self._seconds_per_prefill_token = (time.perf_counter() - began) / step.n_prefill
@@ -119,8 +128,7 @@ class Lane:
         """Frees cells: an idle prefix first, then the sequence that can wait best, which is recomputed later."""
         idle = self.scheduler.slots.oldest_idle()
         if idle is not None:
-            self.scheduler.slots.truncate(idle, 0)
-            self.runtime.clear(idle)
+            self._forget(idle)
         elif sequence := self.scheduler.preemptible():
             self.runtime.clear(self.scheduler.preempt(sequence))
             self._crowded = True
@@ -192,12 +200,9 @@ class Lane:
             sequence.sampler = None
         self._touch(sequence)
 
-    def _drop_cells(self, sequence: Sequence) -> None:
-        """After a failed decode nobody knows what the cells hold."""
-        if sequence.slot is not None:
-            self.runtime.clear(sequence.slot)
-            self.scheduler.slots.truncate(sequence.slot, 0)
-            sequence.computed = 0
+    def _forget(self, slot: int) -> None:
+        self.runtime.clear(slot)
+        self.scheduler.slots.truncate(slot, 0)
 
     def _tell_positions(self) -> None:
         for position, sequence in enumerate(self.scheduler.waiting):

@@ -19,7 +19,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from nbllama.engine.errors import DecodeFailed, LoadFailed, NoCells
+from nbllama.engine.errors import DecodeFailed, EngineError, LoadFailed, NoCells
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
 from nbllama.engine.sampling import SamplingSettings
 
@@ -158,7 +158,10 @@ class LlamaRuntime:
     def load(
         cls, path: Path, name: str, options: LlamaOptions, *, progress: Callable[[float], None] = lambda _: None
     ) -> LlamaRuntime:
-        """Loads a GGUF file. `progress` gets 0.0 to 1.0. Raises LoadFailed with the file's name and the reason."""
+        """Loads a GGUF file. `progress` gets 0.0 to 1.0; an EngineError that it raises stops the load.
+
+        Raises LoadFailed with the file's name and the reason.
+        """
         check_file(path)
         model = _load_model(path, progress)
         trained = int(llama_cpp.llama_model_n_ctx_train(model))
@@ -226,14 +229,22 @@ def check_file(path: Path) -> None:
 
 def _load_model(path: Path, progress: Callable[[float], None]) -> Any:
     params = llama_cpp.llama_model_default_params()
+    stopped: list[EngineError] = []
 
     @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
     def report(fraction: float, _data: object) -> bool:
-        progress(fraction)
-        return True
+        try:
+            progress(fraction)
+        except EngineError as error:
+            # Kept for later: an exception does not pass through llama.cpp.
+            stopped.append(error)
+        return not stopped
 
     params.progress_callback = report
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+    if stopped:
+        llama_cpp.llama_model_free(model)
+        raise stopped[0]
     if not model:
         raise LoadFailed(f"llama.cpp cannot load {path}: the file is broken or of an unknown architecture")
     return model
@@ -268,7 +279,8 @@ def _describe(
         name=name,
         n_ctx=n_ctx,
         n_cells=int(llama_cpp.llama_n_ctx(context)),
-        n_batch=options.n_batch,
+        # As it came out: a small context makes it smaller, and a batch beyond it aborts the process.
+        n_batch=int(llama_cpp.llama_n_batch(context)),
         n_vocab=vocabulary.n_tokens,
         n_ctx_train=int(llama_cpp.llama_model_n_ctx_train(model)),
         max_sequences=options.max_sequences,

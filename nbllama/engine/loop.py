@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, PromptTooLong, QueueFull
+from nbllama.engine.errors import EngineError, EngineStopped, PromptTooLong, QueueFull
 from nbllama.engine.jobs import Failed, Finished, Job, Outcome
 from nbllama.engine.lane import Lane
 from nbllama.engine.runtime import Runtime
@@ -25,9 +25,12 @@ Dispatch = Callable[[list[Delivery]], None]
 
 
 def deliver_directly(deliveries: list[Delivery]) -> None:
-    """The simplest dispatch: each job's own `deliver`, in the engine thread."""
+    """The simplest dispatch: each job's own `deliver`, in the engine thread. One that breaks harms no other."""
     for job, outcomes in deliveries:
-        job.deliver(outcomes)
+        try:
+            job.deliver(outcomes)
+        except Exception:
+            log.exception("nobody took what happened to %s", job.id)
 
 
 @dataclass(slots=True)
@@ -54,28 +57,33 @@ class EngineLoop:
         self._thread.start()
 
     def add_model(self, name: str, runtime: Runtime) -> None:
-        """Takes over a loaded runtime; from here on only the engine thread touches it."""
+        """Takes over a loaded runtime; from here on only the engine thread touches it. A closed loop frees it."""
         with self._lock:
-            self._models[name] = _Model(Lane(runtime))
+            if self._closing:
+                runtime.close()
+            else:
+                self._models[name] = _Model(Lane(runtime))
 
     def remove_model(self, name: str, done: Callable[[], None] = lambda: None) -> None:
-        """Ends the model's jobs, frees its memory, then calls `done` in the engine thread."""
+        """Ends the model's jobs, frees its memory, then calls `done` in the engine thread.
+
+        A loop that is closing does the first two by itself, and `done` is called at once.
+        """
         with self._lock:
-            model = self._models.pop(name, None)
-
-        def remove() -> None:
-            if model is not None:
-                model.lane.close()
-                self._hand_out(model)
-            done()
-
-        self._inbox.put(remove)
+            if not self._closing:
+                model = self._models.pop(name, None)
+                self._inbox.put(lambda: self._remove(model, done))
+                return
+        done()
 
     def submit(self, name: str, job: Job) -> None:
         """Accepts a job, which will end in exactly one Finished or Failed.
 
-        Raises before any work: PromptTooLong, QueueFull, EngineStopped (no such model, or the loop is closing).
+        Raises before any work: PromptTooLong, QueueFull, EngineStopped (no such model, or the loop is closing), and
+        EngineError for a prompt without tokens, which has no logits to draw from.
         """
+        if not job.prompt:
+            raise EngineError("the prompt is empty")
         with self._lock:
             model = self._models.get(name)
             if model is None or self._closing:
@@ -88,7 +96,8 @@ class EngineLoop:
             if waiting >= self._max_waiting:
                 raise QueueFull(waiting, retry_after=1.0 + waiting / info.max_sequences)
             model.jobs.add(job.id)
-        self._inbox.put(lambda: model.lane.add(job))
+            # Under the lock: after a `remove_model` or the end of the thread nobody would take it out.
+            self._inbox.put(lambda: model.lane.add(job))
 
     def cancel(self, name: str, job_id: str) -> None:
         """Ends a job as `cancelled` at the next step. Nothing happens if it has ended already."""
@@ -117,8 +126,6 @@ class EngineLoop:
                 for model in list(self._models.values()):
                     model.lane.scheduler.check_integrity()
                 answer.put(None)
-            except EngineError as error:
-                answer.put(error)
             except Exception as error:  # carried to the thread that asked
                 answer.put(error)
 
@@ -145,25 +152,40 @@ class EngineLoop:
                 self._step(model)
         self._take_messages(wait=False)
         for model in list(self._models.values()):
-            model.lane.close()
-            self._hand_out(model)
+            self._free(model, "the server is stopping")
+
+    def _remove(self, model: _Model | None, done: Callable[[], None]) -> None:
+        if model is not None:
+            self._free(model, "the model was unloaded")
+        done()
+
+    def _free(self, model: _Model, reason: str) -> None:
+        self._safely(lambda: model.lane.close(reason))
+        self._hand_out(model)
 
     def _take_messages(self, *, wait: bool) -> None:
         if wait:
-            self._inbox.get()()
+            self._safely(self._inbox.get())
         while True:
             try:
-                self._inbox.get_nowait()()
+                message = self._inbox.get_nowait()
             except queue.Empty:
                 return
+            self._safely(message)
 
     def _step(self, model: _Model) -> None:
-        try:
-            model.lane.step()
-        except Exception:  # a bug of ours must end the requests, not the thread
-            log.exception("the engine failed in a step")
-            model.lane.fail_all(DecodeFailed(-100))
+        if not self._safely(model.lane.step):
+            self._safely(model.lane.reset)
         self._hand_out(model)
+
+    def _safely(self, work: Callable[[], None]) -> bool:
+        """A bug of ours, or of who receives, must not end the thread: every other request would wait forever."""
+        try:
+            work()
+        except Exception:
+            log.exception("the engine failed")
+            return False
+        return True
 
     def _hand_out(self, model: _Model) -> None:
         deliveries: list[Delivery] = []
@@ -179,4 +201,4 @@ class EngineLoop:
             with self._lock:
                 model.jobs.difference_update(ended)
         if deliveries:
-            self._dispatch(deliveries)
+            self._safely(lambda: self._dispatch(deliveries))

@@ -105,11 +105,6 @@ class SlotTable:
         """Job id → slot."""
         return {slot.holder: slot.index for slot in self._slots if slot.holder is not None}
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens in all slots; tokens that slots share count once for each."""
-        return sum(len(slot.tokens) for slot in self._slots)
-
     def _touch(self, slot: Slot) -> None:
         self._clock += 1
         slot.last_used = self._clock

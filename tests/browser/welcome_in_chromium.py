@@ -40,6 +40,12 @@ SECONDS = 180
 # What must be on the page: an answer of %%llama, its footer, one through the SDK, one after a tool call.
 EXPECTED = ("I am a tiny demo model", "4.8 M parameters", "def is_prime", "The weather in Paris is sunny")
 
+KERNEL_IS_READY = """() => {
+    const context = window.jupyterapp.shell.currentWidget?.sessionContext;
+    const kernel = context?.session?.kernel;
+    return context?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle";
+}"""
+
 
 class Failed(Exception):
     """What is wrong, for the last line."""
@@ -140,28 +146,25 @@ def check(url: str, folder: Path, pictures: Path | None) -> None:
 
 def run_all(page: Page, url: str) -> None:
     open_notebook(page, url)
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(state="attached")
-    begin(page)
+    # A run that is asked for before the kernel is connected is lost, or asks for a kernel.
+    page.wait_for_function(KERNEL_IS_READY)
+    n_cells = len(code_cells(page))
+    command(page, "notebook:run-all-cells")
     deadline = time.monotonic() + SECONDS
-    while not all(cell["execution_count"] for cell in code_cells(page)):
+    while not (all(cell["execution_count"] for cell in code_cells(page)) and page.evaluate(KERNEL_IS_READY)):
         if time.monotonic() > deadline:
             raise Failed(f"not every cell has run after {SECONDS} s")
+        fail_on_error(page)
         page.wait_for_timeout(500)
-        errors = [output for cell in code_cells(page) for output in cell["outputs"] if output["output_type"] == "error"]
-        if errors:
-            raise Failed(f"a cell failed: {errors[0]['ename']}: {errors[0]['evalue']}")
-    print(f"{len(code_cells(page))} cells ran")
+    fail_on_error(page)
+    print(f"{n_cells} cells ran")
 
 
-def begin(page: Page) -> None:
-    """Runs all cells. A run that is asked for before the kernel is connected is lost without a word: then again."""
-    for _ in range(12):
-        command(page, "notebook:run-all-cells")
-        for _ in range(10):
-            page.wait_for_timeout(500)
-            if any(cell["execution_count"] for cell in code_cells(page)):
-                return
-    raise Failed("no cell ran")
+def fail_on_error(page: Page) -> None:
+    for cell in code_cells(page):
+        for output in cell["outputs"]:
+            if output["output_type"] == "error":
+                raise Failed(f"a cell failed: {output['ename']}: {output['evalue']}")
 
 
 def save(page: Page, file: Path) -> None:
@@ -209,7 +212,7 @@ def code_cells(page: Page) -> list[dict[str, Any]]:
 
 
 def command(page: Page, name: str, arguments: dict[str, Any] | None = None) -> None:
-    """Begins a command of JupyterLab. Not waited for: a run that is lost never ends."""
+    """Begins a command of JupyterLab. Not waited for: one that opens a dialog ends with that."""
     code = "([name, arguments]) => { void window.jupyterapp.commands.execute(name, arguments); }"
     page.evaluate(code, [name, arguments or {}])
 
