@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -196,7 +196,8 @@ def load_runtime(n_threads: int | None) -> Loader:
 
     def load(source: ModelSource, ctx: int | None, progress: Callable[[float], None]) -> Runtime:
         if source.kind == "scripted":
-            return ScriptedRuntime(Script.load(source.path))
+            script = Script.load(source.path)
+            return ScriptedRuntime(replace(script, n_ctx=ctx) if ctx is not None else script)
         _check_memory(source.path)
         # Imported here: a worker that serves a script needs no llama.cpp, and a missing one is said by name.
         try:

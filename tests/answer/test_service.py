@@ -580,3 +580,13 @@ def test_the_demo_model_calls_a_tool_and_answers_from_its_result() -> None:
             assert answered["cached_tokens"] > 100
 
     run(check())
+
+
+def test_a_script_gets_the_context_that_was_asked_for(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script(n_ctx=64), ctx=32) as service:
+            loaded = await service.load(service._settings.model)
+
+            assert loaded["n_ctx"] == 32
+
+    run(check())
