@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from nbllama.answer.answer_request import Answer
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.model_catalog import Entry, Loader, ModelCatalog, info_of, load_runtime
+from nbllama.answer.model_sources import ModelError
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.tokenise import encode
 from nbllama.answer.trace import TraceStore
 from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
 from nbllama.wire.answers import new_id
-from nbllama.wire.errors import ApiError, InvalidRequest, Overloaded
+from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
 from nbllama.wire.records import RequestRecord
 from nbllama.wire.requests import parse_count_tokens_request, parse_messages_request
 
@@ -127,8 +128,11 @@ class Service:
         return info_of(self._translated(lambda: self._catalog.known(id)))
 
     async def load(self, ref: str, *, ctx: int | None = None) -> dict[str, Any]:
-        """Loads a model beside the others. `ctx` in tokens. Raises ApiError."""
-        entry = self._translated(lambda: self._catalog.entry(ref))
+        """Loads a model beside the others. `ctx` in tokens. Raises NotFound for no model's reference, else ApiError."""
+        try:
+            entry = self._catalog.entry(ref)
+        except ModelError as error:
+            raise NotFound(str(error)) from error
         await self._guarded(self._catalog.loaded(entry, ctx))
         return next(model for model in self._catalog.describe() if model["id"] == entry.source.id)
 

@@ -590,3 +590,12 @@ def test_a_script_gets_the_context_that_was_asked_for(script: Callable[..., str]
             assert loaded["n_ctx"] == 32
 
     run(check())
+
+
+def test_loading_what_is_no_model_is_not_found_and_names_the_nearest(script: Callable[..., str]) -> None:
+    async def check() -> None:
+        async with serving(script()) as service:
+            with pytest.raises(NotFound, match="did you mean demo"):
+                await service.load("demoo")
+
+    run(check())
