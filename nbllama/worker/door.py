@@ -23,6 +23,7 @@ def new_door(link: WorkerLink, token: str) -> HTTPServer:
     routes: list[Any] = [
         (r"/nbllama(/v1/.+)", RelayHandler, {"link": link, "token": token}),
         (r"(/v1/.+|/nbllama/.+)", RelayHandler, {"link": link, "token": token}),
+        (r"/|/api/hello", HelloHandler, {"token": token}),
         (r".*", UnknownHandler, {"token": token}),
     ]
     return HTTPServer(Application(routes, log_function=_no_log), max_body_size=MOST_READ)
@@ -66,6 +67,17 @@ class UnknownHandler(DoorHandler):
         refuse(self, NotFound(f"Not found: {self.request.path}"))
 
     get = head = post = put = patch = delete = _unknown
+
+
+class HelloHandler(UnknownHandler):
+    """Claude Code warms its connection up with `HEAD /` or `HEAD /api/hello`, without a key; it starts nothing."""
+
+    def prepare(self) -> None:
+        if self.request.method != "HEAD":
+            super().prepare()
+
+    def head(self) -> None:  # type: ignore[override]  # this one method answers
+        self.set_status(200)
 
 
 def presented_keys(api_key: str | None, authorization: str | None) -> list[bytes]:

@@ -144,6 +144,12 @@ def test_a_wrong_method_has_anthropics_shape() -> None:
     assert (answer.status, answer.body["error"]["type"]) == (405, "invalid_request_error")
 
 
+@pytest.mark.parametrize("path", ["/", "/api/hello"])
+def test_a_warm_up_needs_no_key_and_starts_nothing(path: str) -> None:
+    answer, looked_for = through_door("HEAD", path, {})
+    assert (answer.status, looked_for) == (200, 0)
+
+
 def test_an_empty_token_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a token"):
         new_door(WorkerLink(lambda: Endpoint("http://localhost")), "")
