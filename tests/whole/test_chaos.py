@@ -124,6 +124,7 @@ def test_after_chaos_one_worker_answers_and_nothing_is_left(chaos: Chaos) -> Non
     chaos.end_clients()
 
     outcomes = chaos.outcomes()
+    print(f"{chaos.killed} workers killed, outcomes {outcomes}")
     assert "!" not in outcomes, outcomes
     assert "." in outcomes
     assert chaos.killed > 0
