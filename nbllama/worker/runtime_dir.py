@@ -177,7 +177,14 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
 def _read_own(path: Path) -> bytes | None:
     if not check_own(path, stat.S_IFREG):
         return None
-    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+    try:
+        descriptor = open_own(path, os.O_RDONLY)
+    except WorkerError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            # A worker that stops has removed it since we looked.
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
         return file.read()
 
 

@@ -140,7 +140,8 @@ def test_stop_says_what_ends_and_waits_for_it(worker: FakeWorker, capsys: pytest
     assert main(["stop"]) == 0
     ending, ended = capsys.readouterr().out.splitlines()
     assert ending == (
-        f"ending the worker (pid {os.getpid()}) with demo; after 3 requests that it is answering; 3 programs attached"
+        f"ending the worker (pid {os.getpid()}) with demo; after 3 requests that it is answering; "
+        "attached: 2 kernels, 1 serve"
     )
     assert ended == "ended"
     assert "POST /nbllama/stop" in worker.asked

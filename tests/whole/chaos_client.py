@@ -20,14 +20,14 @@ BODY = {"model": "any", "max_tokens": 200, "messages": [{"role": "user", "conten
 
 def main(folder: Path, seed: int) -> None:
     chance = random.Random(seed)
-    with (folder / f"client-{os.getpid()}").open("w", buffering=1) as outcomes:
+    with (folder / f"client-{os.getpid()}").open("wb", buffering=0) as outcomes:
         while not (folder / "end").exists():
             try:
-                outcomes.write(one_round(chance))
+                outcomes.write(one_round(chance).encode())
             except NbllamaError:
-                outcomes.write("e")
+                outcomes.write(b"e")
             except Exception:  # whatever it is, the test shows it
-                outcomes.write(f"!{traceback.format_exc()}")
+                outcomes.write(f"!{traceback.format_exc()}".encode())
 
 
 def one_round(chance: random.Random) -> str:

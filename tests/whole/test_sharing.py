@@ -231,3 +231,24 @@ def wait_for_states(endpoint: connection.Endpoint, states: set[str]) -> None:
             return
         assert time.monotonic() < deadline, requests
         time.sleep(0.02)
+
+
+def test_stop_says_what_it_ends_and_lets_it_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "one two three four five six seven eight"
+    (tmp_path / "slow.json").write_text(json.dumps({"rules": [{"answer": words, "delay_s": 0.2}]}))
+    body = {"model": "any", "max_tokens": 50, "messages": [{"role": "user", "content": "count"}]}
+    with tempfile.TemporaryDirectory(prefix="nb-", dir="/tmp") as folder:
+        monkeypatch.setenv("NBLLAMA_RUNTIME_DIR", folder)
+        endpoint = connection.ensure(model=f"scripted:{tmp_path / 'slow.json'}")
+        with connection.attach(endpoint, "kernel"):
+            stream = connection.stream_events(endpoint, body)
+            seen = [next(stream)]
+            command = [sys.executable, "-m", "nbllama", "stop"]
+            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as stopping:
+                seen += stream
+                output, _ = stopping.communicate(timeout=60)
+        ending, ended = output.splitlines()
+        assert "after 1 request that it is answering; attached: 1 kernel" in ending
+        assert (stopping.returncode, ended) == (0, "ended")
+        assert seen[-1].name == "message_stop"
+        assert connection.find() is None

@@ -118,6 +118,12 @@ def test_a_zombies_socket_is_removed(runtime: Path) -> None:
     child.communicate()
 
 
+def test_a_file_that_goes_while_it_is_read_is_none(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "check_own", lambda path, kind: True)
+
+    assert folder.read_json(folder.connection_file()) is None
+
+
 def test_what_was_half_written_is_removed(runtime: Path) -> None:
     folder.write_json(folder.connection_file(), {"pid": 1})
     half = [runtime / f".{path.name}.x1y2z3" for path in (folder.connection_file(), folder.interpreter_file())]
