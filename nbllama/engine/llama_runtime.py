@@ -299,7 +299,7 @@ def _describe(
 def _device(context: Any) -> str:
     n_threads = int(llama_cpp.llama_n_threads(context))
     cpu = f"CPU, {n_threads} thread{'' if n_threads == 1 else 's'}"
-    return f"GPU and {cpu}" if llama_cpp.llama_supports_gpu_offload() else cpu
+    return f"{cpu}, in a build that can use a GPU" if llama_cpp.llama_supports_gpu_offload() else cpu
 
 
 def _metadata(model: Any) -> dict[str, str]:

@@ -113,6 +113,7 @@ def test_one_worker_for_kernels_server_terminal_and_another_environment(
     assert [record["ending"] for record in records] == ["done", "done"]
     assert in_terminal["attached_as"] == {"kernel": 2, "jupyter": 1}
     assert len(in_terminal["models"]) == 1
+    assert "attached    jupyter 1, kernel 2" in kernels[0].run("%llama status")
     assert "attached: 1 jupyter, 2 kernels" in terminal(other_python, server, "-m", "nbllama", "status")
 
 
