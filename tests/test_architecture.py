@@ -34,6 +34,7 @@ DOORS: dict[str, set[str]] = {
     "pydantic": {"wire"},
     "tornado": {"worker", "server", "cli"},
     "jupyter_server": {"server"},
+    "prometheus_client": {"server"},
     "anthropic": {"notebook"},
     "pandas": {"notebook"},
     # The hooks of `%load_ext` name its type; that they do not load it is tested below.

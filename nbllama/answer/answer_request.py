@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from nbllama.answer.block_writer import BlockWriter, joined
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.tokenise import encode
+from nbllama.answer.wishes import sampling_of, thinking_of
 from nbllama.chat.parser import StreamParser
 from nbllama.chat.prompt import Prompt
 from nbllama.chat.stop_sequences import StopMatcher, StopSequenceGuide
 from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Started, Tokens
 from nbllama.engine.loop import EngineLoop
-from nbllama.engine.sampling import SamplingSettings
 from nbllama.wire.answers import MessageBuilder, Usage, new_message
 from nbllama.wire.errors import ApiError, ServerFault
 from nbllama.wire.events import ErrorEvent, Event, MessageDelta, MessageStart, MessageStop, Ping
@@ -80,6 +81,12 @@ class Answer:
         self._error: ApiError | None = None
         self._usage = Usage()
         self._progress: dict[str, Any] = {}
+        self._last_ping = 0.0
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What the client waits for, as its pings say it, with fractions of 0.0 to 1.0; or that it runs."""
+        return self._progress or {"state": "running"}
 
     async def prepare(self) -> None:
         """The steps that can refuse: understand, render, submit. Raises ApiError; nothing runs then."""
@@ -138,7 +145,7 @@ class Answer:
             prompt_ids=prompt_ids,
             stops=StopMatcher(self.request.stop_sequences),
             parser=StreamParser(model.template.format, prompt.tail, [tool.name for tool in offered]),
-            writer=BlockWriter(_thinking_of(self.request), one_call=one_call),
+            writer=BlockWriter(thinking_of(self.request), one_call=one_call),
         )
         self._recorder.prompt(prompt, prompt_ids, model.template.warnings)
         self._engine.submit(self.model_id, self._job(accepted))
@@ -170,10 +177,11 @@ class Answer:
         self._usage.input_tokens = len(accepted.prompt_ids)
         yield MessageStart(new_message(self.message_id, self.request.model, self._usage.to_dict()))
         ending: Finished | Failed | None = None
+        self._last_ping = time.monotonic()
         while ending is None and not accepted.over:
             outcomes = await self._next_outcomes()
             if not outcomes:
-                yield Ping(self._progress)
+                yield self._ping()
                 continue
             events: list[Event] = []
             for outcome in outcomes:
@@ -185,12 +193,19 @@ class Answer:
                     events += self._take(accepted, outcome)
             for event in joined(events):
                 yield event
+            # A prefill tells each of its steps, so it is never silent for long enough to be asked above.
+            if self._progress and time.monotonic() - self._last_ping >= PROGRESS_SECONDS:
+                yield self._ping()
         if isinstance(ending, Failed):
             raise ending.error
         if ending is not None and ending.reason == "cancelled":
             raise ServerFault("the request was cancelled", should_retry=False)
         for event in self._end(accepted, ending):
             yield event
+
+    def _ping(self) -> Ping:
+        self._last_ping = time.monotonic()
+        return Ping(self._progress)
 
     async def _prepare_aloud(self) -> AsyncGenerator[Event, None]:
         """Prepares while the model loads, and says how far it is: the headers are out already."""
@@ -202,6 +217,7 @@ class Answer:
                 done, _ = await asyncio.wait([task], timeout=PROGRESS_SECONDS)
                 if done:
                     await task
+                    self._progress = {"state": "prefill", "prefill": 0.0}
                     return
         finally:
             if not task.done():
@@ -276,19 +292,3 @@ class Answer:
         if finished is not None and finished.reason == "context":
             return "model_context_window_exceeded"
         return "tool_use" if accepted.writer.n_calls else "end_turn"
-
-
-def sampling_of(request: MessagesRequest, defaults: Mapping[str, Any]) -> SamplingSettings:
-    """What the request asks for, else what suits the model, else the API's default."""
-    chosen: dict[str, Any] = {"temperature": 1.0, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "seed": None, **defaults}
-    for name in chosen:
-        value = getattr(request, name, None)
-        if value is not None:
-            chosen[name] = value
-    return SamplingSettings(**chosen)
-
-
-def _thinking_of(request: MessagesRequest) -> Literal["shown", "omitted", "hidden"]:
-    if request.thinking is None or not request.thinking_enabled:
-        return "hidden"
-    return "omitted" if request.thinking.display == "omitted" else "shown"

@@ -270,6 +270,8 @@ def _status(entry: Entry, *, is_default: bool) -> dict[str, Any]:
         "n_ctx": info.n_ctx if info else None,
         "n_params": info.n_params if info else None,
         "size_bytes": info.size_bytes if info else None,
+        "device": info.device if info else None,
+        "build": info.build if info else None,
         "supports_tools": entry.model.template.supports_tools if entry.model else None,
         "warnings": list(entry.model.template.warnings) if entry.model else [],
     }

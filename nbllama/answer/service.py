@@ -162,6 +162,7 @@ class Service:
             "requests_total": self._n_requests,
             "requests_running": len(self._running),
             "requests_waiting": waiting,
+            "requests": [{"model": answer.model_id, **answer.progress} for answer in self._running.values()],
         }
 
     def traces(self, client: str) -> list[dict[str, Any]]:

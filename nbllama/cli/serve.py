@@ -56,7 +56,7 @@ async def _serve(args: argparse.Namespace, sockets: list[socket.socket]) -> int:
     token = args.token or _random_token()
     reference = absolute_reference(args.model)
     before = await asyncio.to_thread(connection.find)
-    link = WorkerLink(lambda: connection.ensure(model=reference, ctx=args.ctx, on_wait=_say))
+    link = WorkerLink(lambda: connection.ensure(model=reference, ctx=args.ctx, on_wait=_say), kind="serve")
     ending = _end_signals()
     endpoint = None
     try:

@@ -8,6 +8,8 @@ from typing import Any
 
 from nbllama.cli.amounts import count, duration, size
 
+_NO_PLURAL = ("jupyter", "serve")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="a list of objects, one a worker")
@@ -45,16 +47,46 @@ def _lines(worker: dict[str, Any]) -> list[str]:
     requests = f"{count(worker.get('requests_total', 0), 'request')} ({running} running, {waiting} waiting)"
     parts = [f"up {duration(worker.get('uptime_s', 0))}", size(worker.get("rss_bytes", 0)), requests]
     lines = [f"worker {worker.get('pid')} (nbllama {worker.get('version')}): {', '.join(parts)}"]
-    lines += [f"  {_model(model)}" for model in worker.get("models", [])]
+    for model in worker.get("models", []):
+        lines.append(f"  {_model(model)}")
+        if model.get("build"):
+            lines.append(f"    built with: {model['build']}")
+    lines += [f"  request: {request_line(request)}" for request in worker.get("requests", [])]
+    if attached := worker.get("attached_as"):
+        lines.append(f"  attached: {attached_line(attached)}")
     return [*lines, f"  log: {worker.get('log')}"]
 
 
+def attached_line(attached: dict[str, int]) -> str:
+    """{"kernel": 2, "jupyter": 1} → `1 jupyter, 2 kernels`."""
+    return ", ".join(
+        f"{n} {kind}" if n == 1 or kind in _NO_PLURAL else f"{n} {kind}s" for kind, n in sorted(attached.items())
+    )
+
+
+def request_line(request: dict[str, Any]) -> str:
+    """What a request waits for, or that it runs."""
+    match request.get("state"):
+        case "queued":
+            state = f"place {request.get('position')} in the queue"
+        case "prefill":
+            state = f"reading the prompt: {request.get('prefill', 0):.0%}"
+        case "loading":
+            state = f"loading the model: {request.get('load', 0):.0%}"
+        case other:
+            state = str(other)
+    return f"{request.get('model')}, {state}"
+
+
 def _model(model: dict[str, Any]) -> str:
-    words = [str(model.get("id")), str(model.get("state"))]
+    state = str(model.get("state"))
+    words = [str(model.get("id")), f"{state} {model.get('load', 0):.0%}" if state == "loading" else state]
     if model.get("size_bytes"):
         words.append(size(model["size_bytes"]))
     if model.get("n_ctx"):
         words.append(f"context {model['n_ctx']:,} tokens")
+    if model.get("device"):
+        words.append(str(model["device"]))
     if model.get("default"):
         words.append("default")
     if model.get("error"):

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from nbllama.cli.amounts import count
+from nbllama.cli.status import attached_line
 from nbllama.errors import NbllamaError
 
 
@@ -41,6 +42,6 @@ def _what(status: dict[str, Any]) -> str:
     parts = [f"the worker (pid {status.get('pid')}) with {', '.join(loaded) or 'no model loaded'}"]
     if running := status.get("requests_running", 0) + status.get("requests_waiting", 0):
         parts.append(f"after {count(running, 'request')} that it is answering")
-    if attached := status.get("attached", 0):
-        parts.append(f"{count(attached, 'program')} attached")
+    if attached := status.get("attached_as"):
+        parts.append(f"attached: {attached_line(attached)}")
     return "; ".join(parts)

@@ -290,8 +290,16 @@ def _describe(
         chat_template=template.decode("utf-8", errors="replace") if template else None,
         bos=vocabulary.text_of(int(llama_cpp.llama_vocab_bos(vocab))),
         eos=vocabulary.text_of(int(llama_cpp.llama_vocab_eos(vocab))),
+        device=_device(context),
+        build=llama_cpp.llama_print_system_info().decode(errors="replace").strip(" |"),
         metadata=_metadata(model),
     )
+
+
+def _device(context: Any) -> str:
+    n_threads = int(llama_cpp.llama_n_threads(context))
+    cpu = f"CPU, {n_threads} thread{'' if n_threads == 1 else 's'}"
+    return f"{cpu}, in a build that can use a GPU" if llama_cpp.llama_supports_gpu_offload() else cpu
 
 
 def _metadata(model: Any) -> dict[str, str]:

@@ -14,7 +14,9 @@ from nbllama.engine.sampling import SamplingSettings
 
 @dataclass(frozen=True, slots=True)
 class RuntimeInfo:
-    """Facts about a loaded model. Sizes in bytes, contexts in tokens. `n_cells` is shared by all sequences."""
+    """Facts about a loaded model. Sizes in bytes, contexts in tokens. `n_cells` is shared by all sequences.
+
+    `device` is what computes, in words; `build` is what the library was built with."""
 
     name: str
     n_ctx: int
@@ -29,6 +31,8 @@ class RuntimeInfo:
     chat_template: str | None
     bos: str
     eos: str
+    device: str = ""
+    build: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
 
 

@@ -152,6 +152,7 @@ class ScriptedRuntime:
             chat_template=script.chat_template,
             bos="",
             eos="<|im_end|>",
+            device="script",
         )
         self._cells: list[list[int]] = [[] for _ in range(script.max_sequences)]
         self._rows: list[Row] = []

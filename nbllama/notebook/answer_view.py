@@ -40,7 +40,7 @@ class AnswerView:
         data = event.json()
         match data.get("type"):
             case "ping":
-                self.waiting = _waiting(data.get("nbllama") or {})
+                self.waiting = waiting_text(data.get("nbllama") or {})
             case "message_start":
                 self._message = data["message"]
             case "content_block_start":
@@ -80,7 +80,7 @@ class AnswerView:
         self._open, self._partial_json = None, ""
 
 
-def _waiting(progress: dict[str, Any]) -> str:
+def waiting_text(progress: dict[str, Any]) -> str:
     """A ping's progress in words; empty if it has none."""
     state = str(progress.get("state") or "")
     text = _WAITING.get(state, "starting" if state else "")

@@ -57,11 +57,11 @@ class KernelLink:
 def _reach(on_wait: Callable[[str], None] | None) -> tuple[connection.Endpoint, connection.Attachment]:
     endpoint = connection.discover(on_wait=on_wait)
     try:
-        return endpoint, connection.attach(endpoint)
+        return endpoint, connection.attach(endpoint, "kernel")
     except WorkerError:
         # It ended, idle, between being found and being attached to.
         endpoint = connection.discover(on_wait=on_wait)
-        return endpoint, connection.attach(endpoint)
+        return endpoint, connection.attach(endpoint, "kernel")
 
 
 link = KernelLink()

@@ -18,6 +18,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from traitlets import Int, Unicode
 
 from nbllama.errors import NbllamaError
+from nbllama.notebook.answer_view import waiting_text
 from nbllama.notebook.ask import Asking, Question, size_of
 from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen
 from nbllama.notebook.errors import AskError
@@ -144,7 +145,15 @@ def _status() -> str:
         f"requests    {status['requests_total']} so far, {status['requests_running']} running, "
         f"{status['requests_waiting']} waiting",
     ]
-    return "\n".join([*lines, *(f"model       {_model_line(model)}" for model in status["models"])])
+    lines += [f"model       {_model_line(model)}" for model in status["models"]]
+    lines += [f"built with  {model['build']}" for model in status["models"] if model.get("build")]
+    lines += [f"request     {request.get('model')}: {_progress(request)}" for request in status.get("requests", [])]
+    attached = ", ".join(f"{kind} {n}" for kind, n in sorted(status.get("attached_as", {}).items()))
+    return "\n".join([*lines, f"attached    {attached}"] if attached else lines)
+
+
+def _progress(request: dict[str, Any]) -> str:
+    return waiting_text(request) if request.get("state") != "running" else "running"
 
 
 def _models() -> str:
@@ -176,7 +185,8 @@ def _stop() -> str:
 def _model_line(model: dict[str, Any]) -> str:
     context = f"context {model['n_ctx']:,} tokens" if model.get("n_ctx") else ""
     default = "default" if model.get("default") else ""
-    parts = [model["id"], model["state"], size_of(model), context, default, model.get("error") or ""]
+    state = f"loading {model.get('load', 0):.0%}" if model["state"] == "loading" else model["state"]
+    parts = [model["id"], state, size_of(model), context, model.get("device") or "", default, model.get("error") or ""]
     return ", ".join(part for part in parts if part)
 
 

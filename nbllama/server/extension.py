@@ -17,6 +17,8 @@ from traitlets import Int, Unicode
 
 from nbllama._version import __version__
 from nbllama.server.handlers import routes
+from nbllama.server.metrics import Registration, WorkerMetrics
+from nbllama.server.worker_watch import WorkerWatch
 from nbllama.worker import connection
 from nbllama.worker.link import WorkerLink
 
@@ -53,14 +55,18 @@ class NbllamaApp(ExtensionApp):
     ).tag(config=True)
 
     link: WorkerLink
+    watch: WorkerWatch
 
     def initialize_settings(self) -> None:
-        self.link = WorkerLink(self._ensure, default_model=self._chosen("model", "NBLLAMA_MODEL"))
+        self.link = WorkerLink(self._ensure, kind="jupyter", default_model=self._chosen("model", "NBLLAMA_MODEL"))
+        self.watch = WorkerWatch(self.touch)
 
     def initialize_handlers(self) -> None:
         self.handlers.extend(routes(self.api_prefix.strip("/")))
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        self.watch.start()
+        Registration.begin(WorkerMetrics(lambda: self.watch.status))
         if self.needs_token():
             self.log.warning(
                 "nbllama: this server has no token, so only its own pages can ask for answers; %s", TOKEN_FIX
@@ -68,11 +74,15 @@ class NbllamaApp(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Detaches from the worker, which ends by itself when nobody is left."""
+        Registration.end()
+        await self.watch.close()
         await self.link.close()
 
     def current_activity(self) -> bool:
-        """Whether an answer is on its way: the server must not be shut down as idle then."""
-        return self.link.running > 0
+        """Whether an answer is on its way: the server must not be shut down as idle then.
+
+        Also one that a kernel has asked the worker for by itself."""
+        return self.link.running > 0 or self.watch.busy
 
     def touch(self) -> None:
         """Counts as activity for whoever culls idle servers."""

@@ -20,6 +20,7 @@ from tornado import web
 
 from nbllama._version import __version__
 from nbllama.errors import NbllamaError
+from nbllama.server.worker_watch import NOTHING_RUNS, worker_status
 from nbllama.wire.errors import (
     ApiError,
     AuthenticationFailed,
@@ -28,7 +29,6 @@ from nbllama.wire.errors import (
     PermissionDenied,
     ServerFault,
 )
-from nbllama.worker import connection
 from nbllama.worker.link import refuse, request_id
 
 if TYPE_CHECKING:
@@ -192,25 +192,12 @@ class StatusHandler(NbllamaHandler):
     @reads
     async def get(self) -> None:
         try:
-            status = await asyncio.to_thread(_worker_status)
+            status = await asyncio.to_thread(worker_status)
+            self.app.watch.take(status)
         except NbllamaError as error:
-            status = {**_NOTHING_RUNS, "error": str(error)}
+            status = {**NOTHING_RUNS, "error": str(error)}
         server: dict[str, Any] = {"version": __version__, "needs_token": self.app.needs_token()}
         await self.finish({**status, "server": server})
-
-
-_NOTHING_RUNS: dict[str, Any] = {
-    "pid": None,
-    "models": [],
-    "requests_total": 0,
-    "requests_running": 0,
-    "requests_waiting": 0,
-}
-
-
-def _worker_status() -> dict[str, Any]:
-    endpoint = connection.find()
-    return _NOTHING_RUNS if endpoint is None else connection.request_json(endpoint, "GET", "/nbllama/status")
 
 
 def _let_api_key_in(headers: Any) -> None:

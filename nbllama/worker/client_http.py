@@ -18,6 +18,10 @@ from nbllama.wire.sse import Decoder, ServerSentEvent
 from nbllama.worker.errors import WorkerDied, WorkerError
 
 SECRET_HEADER = "nbllama-secret"
+ATTACHED_AS_HEADER = "nbllama-attached-as"
+ATTACHED_KINDS = ("kernel", "jupyter", "serve")
+"""What an attached program may call itself; the worker counts each kind for its status."""
+
 SILENCE = 120.0
 """Seconds without a byte after which a stream counts as dead. A ping comes every 10 s."""
 
@@ -202,14 +206,17 @@ class Attachment:
         self.close()
 
 
-def attach(endpoint: Endpoint) -> Attachment:
-    """Attaches to a worker; when this returns, the worker counts us. Raises WorkerError, or ApiError if refused."""
+def attach(endpoint: Endpoint, kind: str | None = None) -> Attachment:
+    """Attaches to a worker as one of ATTACHED_KINDS; when this returns, the worker counts us.
+
+    Raises WorkerError, or ApiError if refused."""
     connection = open_connection(endpoint, 30)
+    headers = {ATTACHED_AS_HEADER: kind} if kind is not None else {}
     try:
         connection.connect()
         # Kept by itself: the connection forgets its socket when the answer says that it will be closed.
         held = connection.sock
-        response = _send(connection, endpoint, "GET", "/nbllama/attach", None, None)
+        response = _send(connection, endpoint, "GET", "/nbllama/attach", None, headers)
         if response.status >= 400:
             raise error_from(response, response.read())
         return Attachment(held, response)

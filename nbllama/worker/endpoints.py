@@ -7,7 +7,9 @@ import contextlib
 from typing import Any
 
 from nbllama.wire.errors import InvalidRequest, NotFound
+from nbllama.worker.client_http import ATTACHED_AS_HEADER, ATTACHED_KINDS
 from nbllama.worker.endpoint import ClientGone, Endpoint
+from nbllama.worker.lifecycle import OTHER
 from nbllama.worker.model_page import page_of
 from nbllama.worker.sse_response import send_events
 
@@ -80,7 +82,11 @@ class HandshakeEndpoint(Endpoint):
 class StatusEndpoint(Endpoint):
     def get(self) -> None:
         lifecycle = self.worker.lifecycle
-        state = {"attached": lifecycle.attached, "stopping": lifecycle.stopping.is_set()}
+        state = {
+            "attached": lifecycle.attached,
+            "attached_as": dict(+lifecycle.attached_as),
+            "stopping": lifecycle.stopping.is_set(),
+        }
         self.answer_json(self.worker.service.status() | self.worker.identity.status() | state)
 
 
@@ -123,10 +129,14 @@ class AttachEndpoint(Endpoint):
     """Held open as long as the client is there; a newline now and then keeps proxies from closing it."""
 
     async def get(self) -> None:
-        with contextlib.suppress(ClientGone), self.worker.lifecycle.attachment():
+        with contextlib.suppress(ClientGone), self.worker.lifecycle.attachment(self._kind()):
             self.set_header("content-type", "text/plain; charset=utf-8")
             self.set_header("cache-control", "no-store")
             await self.while_connected(self._hold())
+
+    def _kind(self) -> str:
+        kind = self.request.headers.get(ATTACHED_AS_HEADER, "")
+        return kind if kind in ATTACHED_KINDS else OTHER
 
     async def _hold(self) -> None:
         while True:

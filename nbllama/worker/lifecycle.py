@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from nbllama.wire.errors import Overloaded
+
+OTHER = "program"
+"""What is attached without saying what it is."""
 
 
 class Lifecycle:
@@ -25,7 +29,7 @@ class Lifecycle:
         on_stop: Callable[[], None] | None = None,
         on_idle: Callable[[], None] | None = None,
     ) -> None:
-        self.attached = 0
+        self.attached_as: Counter[str] = Counter()
         self.running = 0
         self.stopping = asyncio.Event()
         self._quiet = _Flag(True)
@@ -39,19 +43,23 @@ class Lifecycle:
         self._update()
 
     @property
+    def attached(self) -> int:
+        return self.attached_as.total()
+
+    @property
     def idle(self) -> bool:
         return self.attached == 0 and self.running == 0
 
     @contextlib.contextmanager
-    def attachment(self) -> Iterator[None]:
-        """Someone is there. Raises Overloaded when the worker is stopping."""
+    def attachment(self, kind: str = OTHER) -> Iterator[None]:
+        """Someone is there, a `kind` of program. Raises Overloaded when the worker is stopping."""
         self._refuse_when_stopping()
-        self.attached += 1
+        self.attached_as[kind] += 1
         self._update()
         try:
             yield
         finally:
-            self.attached -= 1
+            self.attached_as[kind] -= 1
             self._update()
 
     @contextlib.contextmanager

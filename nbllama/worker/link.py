@@ -24,10 +24,15 @@ _CLOSING = "The door to the worker is closing"
 class WorkerLink:
     """The worker that a door relays to. All methods belong to one event loop, which none of them blocks."""
 
-    def __init__(self, ensure: Callable[[], connection.Endpoint], *, default_model: str | None = None) -> None:
-        """`ensure` finds or starts the worker (it may block: it runs in a thread). `default_model` is the door's."""
+    def __init__(
+        self, ensure: Callable[[], connection.Endpoint], *, kind: str, default_model: str | None = None
+    ) -> None:
+        """`ensure` finds or starts the worker (it may block: it runs in a thread). `default_model` is the door's.
+
+        `kind` is what the door attaches as: "jupyter" or "serve"."""
         self.default_model = default_model
         self._ensure = ensure
+        self._kind = kind
         self._relays: set[asyncio.Task[Any]] = set()
         self._lock = asyncio.Lock()
         self._held: tuple[connection.Endpoint, connection.Attachment] | None = None
@@ -100,7 +105,7 @@ class WorkerLink:
 
     def _reach(self) -> tuple[connection.Endpoint, connection.Attachment]:
         endpoint = self._ensure()
-        return endpoint, connection.attach(endpoint)
+        return endpoint, connection.attach(endpoint, self._kind)
 
     def _detach(self) -> None:
         if self._held is not None:

@@ -113,6 +113,13 @@ def remove_dead_sockets() -> None:
                 remove_socket(path)
 
 
+def remove_half_written() -> None:
+    """Removes what a worker left that was killed within `write_json`. The caller holds the publish lock."""
+    for target in (connection_file(), interpreter_file()):
+        for path in target.parent.glob(f".{target.name}.*"):
+            path.unlink(missing_ok=True)
+
+
 def check_own(path: Path, kind: int) -> bool:
     """Whether something is at `path`. Raises WorkerError if it is a link, of another kind or another user's."""
     try:
@@ -170,13 +177,22 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
 def _read_own(path: Path) -> bytes | None:
     if not check_own(path, stat.S_IFREG):
         return None
-    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+    try:
+        descriptor = open_own(path, os.O_RDONLY)
+    except WorkerError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            # A worker that stops has removed it since we looked.
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
         return file.read()
 
 
 def _exists(pid: int) -> bool:
     if sys.platform == "win32":
         return True
+    if _is_zombie(pid):
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -184,6 +200,15 @@ def _exists(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it is dead and only its parent has not noticed. False where /proc does not tell."""
+    try:
+        # The name, in parentheses, may hold anything: the state follows the last one.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -25,6 +25,7 @@ from nbllama.worker.runtime_dir import (
     publish_lock,
     read_json,
     remove_dead_sockets,
+    remove_half_written,
     remove_socket,
     socket_path,
     write_json,
@@ -86,6 +87,8 @@ async def serve(service: Service, settings: Settings) -> bool:
         unpublish()
         if address.socket is not None:
             remove_socket(address.socket)
+            # Of one that was killed while this one served.
+            remove_dead_sockets()
         server.stop()
         await service.close()
         # What the service has ended may not be written to its client yet.
@@ -120,6 +123,7 @@ def _listen(server: WorkerServer, secret: str | None) -> Address:
 def _publish(identity: Identity, address: Address, settings: Settings) -> bool:
     """Writes the connection file, unless a worker answers already. The lock makes the two one step."""
     with locked(publish_lock(), timeout=LOCK_SECONDS):
+        remove_half_written()
         other = find()
         if other is not None:
             log.info("a worker answers already (pid %s)", other.pid)

@@ -427,6 +427,34 @@ def test_queue_full_is_529_with_retry_after(script: Callable[..., str]) -> None:
     run(check())
 
 
+def test_a_load_is_told_in_per_cent_by_pings_and_status(script: Callable[..., str]) -> None:
+    go = threading.Event()
+
+    def load(source: ModelSource, ctx: int | None, progress: Callable[[float], None]) -> Runtime:
+        progress(0.42)
+        assert go.wait(30)
+        return ScriptedRuntime(Script.parse({}, name="held"))
+
+    async def main() -> None:
+        async with serving(script(), load=load) as service:
+            answer = await service.messages(body(stream=True), client="c", request_id="req_1")
+            events = answer.events()
+            ping = await anext(events)
+            while not (isinstance(ping, Ping) and ping.data()["nbllama"]["load"]):
+                ping = await anext(events)
+            status = service.status()
+            assert ping.data()["nbllama"] == {"state": "loading", "load": 0.42}
+            assert status["requests"] == [{"model": "play", "state": "loading", "load": 0.42}]
+            assert (status["models"][0]["state"], status["models"][0]["load"]) == ("loading", 0.42)
+            go.set()
+            rest = [event async for event in events]
+            assert isinstance(rest[-1], MessageStop)
+            assert service.status()["requests"] == []
+            assert service.status()["models"][0]["device"] == "script"
+
+    asyncio.run(main())
+
+
 def test_a_cold_stream_pings_before_it_starts(script: Callable[..., str]) -> None:
     async def check() -> None:
         async with serving(script(rules=[{"answer": "Hello."}])) as service:

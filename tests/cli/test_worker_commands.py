@@ -23,10 +23,19 @@ MODEL = {
     "default": True,
     "size_bytes": 5_176_352,
     "n_ctx": 8192,
+    "device": "CPU, 2 threads",
+    "build": "CPU : AVX2 = 1",
     "path": "/models/demo.gguf",
     "error": None,
 }
+LOADING_MODEL = {"id": "big", "state": "loading", "load": 0.42, "default": False, "device": None, "build": None}
 OTHER_MODEL = {"id": "broken", "state": "failed", "default": False, "error": "no such tensor"}
+REQUESTS = [
+    {"model": "demo", "state": "running"},
+    {"model": "demo", "state": "prefill", "prefill": 0.25},
+    {"model": "demo", "state": "queued", "position": 2},
+    {"model": "big", "state": "loading", "load": 0.42},
+]
 
 
 class FakeWorker(ThreadingHTTPServer):
@@ -43,9 +52,11 @@ class FakeWorker(ThreadingHTTPServer):
 
     def status(self) -> dict[str, Any]:
         handshake = {"protocol": 1, "version": __version__, "pid": os.getpid(), "prefix": "/env"}
-        load = {"requests_total": 1234, "requests_running": 2, "requests_waiting": 1, "attached": 3}
+        load: dict[str, Any] = {"requests_total": 1234, "requests_running": 2, "requests_waiting": 1, "attached": 3}
+        load["attached_as"] = {"kernel": 2, "serve": 1}
+        load["requests"] = REQUESTS
         amounts = {"rss_bytes": 310_000_000, "uptime_s": 4000.5, "log": str(self.log)}
-        return handshake | load | amounts | {"models": [MODEL, OTHER_MODEL]}
+        return handshake | load | amounts | {"models": [MODEL, OTHER_MODEL, LOADING_MODEL]}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -105,8 +116,15 @@ def test_status_for_people(worker: FakeWorker, capsys: pytest.CaptureFixture[str
     assert main(["status"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"worker {os.getpid()} (nbllama {__version__}): up 1 h 6 min, 310 MB, 1,234 requests (2 running, 1 waiting)",
-        "  demo, loaded, 5.2 MB, context 8,192 tokens, default",
+        "  demo, loaded, 5.2 MB, context 8,192 tokens, CPU, 2 threads, default",
+        "    built with: CPU : AVX2 = 1",
         "  broken, failed, no such tensor",
+        "  big, loading 42%",
+        "  request: demo, running",
+        "  request: demo, reading the prompt: 25%",
+        "  request: demo, place 2 in the queue",
+        "  request: big, loading the model: 42%",
+        "  attached: 2 kernels, 1 serve",
         f"  log: {worker.log}",
     ]
 
@@ -122,7 +140,8 @@ def test_stop_says_what_ends_and_waits_for_it(worker: FakeWorker, capsys: pytest
     assert main(["stop"]) == 0
     ending, ended = capsys.readouterr().out.splitlines()
     assert ending == (
-        f"ending the worker (pid {os.getpid()}) with demo; after 3 requests that it is answering; 3 programs attached"
+        f"ending the worker (pid {os.getpid()}) with demo; after 3 requests that it is answering; "
+        "attached: 2 kernels, 1 serve"
     )
     assert ended == "ended"
     assert "POST /nbllama/stop" in worker.asked

@@ -136,6 +136,8 @@ def test_a_context_smaller_than_a_batch_takes_many_prompts_at_once(tiny_path: Pa
     loop.close()
 
     assert runtime.info.n_batch <= 128
+    assert runtime.info.device.startswith("CPU, 1 thread")
+    assert "CPU" in runtime.info.build
     assert [job.ending for job in jobs] == [Finished("length", 2)] * 4
 
 

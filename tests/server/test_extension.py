@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from jupyter_server.auth.identity import IdentityProvider, PasswordIdentityProvider
 from jupyter_server.serverapp import ServerApp
+from prometheus_client.registry import CollectorRegistry
 from tornado.httputil import HTTPHeaders
+from tornado.web import Application
 
 import nbllama
 from nbllama.server import handlers
 from nbllama.server.extension import NbllamaApp
+from nbllama.server.metrics import Registration, WorkerMetrics
+from nbllama.server.worker_watch import NOTHING_RUNS, WorkerWatch
 
 VERBS = ("get", "head", "post", "put", "patch", "delete")
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +135,52 @@ def test_settings_of_files_yield_to_the_environment_and_typed_ones_do_not(monkey
     assert app._chosen("model", "NBLLAMA_MODEL") is None
     app.parse_command_line(["--NbllamaApp.model=typed.gguf"])
     assert app._chosen("model", "NBLLAMA_MODEL") == "typed.gguf"
+
+
+def test_work_seen_at_the_worker_counts_as_activity() -> None:
+    seen: list[dict[str, Any]] = []
+    watch = WorkerWatch(lambda: seen.append(watch.status))
+    idle = {**NOTHING_RUNS, "pid": 7, "requests_total": 40}
+    watch.take(idle)
+    watch.take(idle)
+    assert (seen, watch.busy) == ([], False)
+    running = {**idle, "requests_running": 1}
+    watch.take(running)
+    assert (seen, watch.busy) == ([running], True)
+    done = {**idle, "requests_total": 41}
+    watch.take(done)
+    assert (seen, watch.busy) == ([running, done], False)
+    watch.take(NOTHING_RUNS)
+    assert len(seen) == 2
+
+
+def test_a_server_with_a_busy_worker_is_active() -> None:
+    app = NbllamaApp()
+    app.serverapp = ServerApp()
+    app.serverapp.web_app = Application()  # type: ignore[assignment]  # its settings are all that is used
+    app.initialize_settings()
+    assert not app.current_activity()
+    app.watch.take({**NOTHING_RUNS, "pid": 7, "requests_running": 1})
+    assert app.current_activity()
+    assert "nbllama_last_activity" in app.serverapp.web_app.settings
+
+
+def test_metrics_name_what_the_last_look_saw() -> None:
+    models = [{"id": "a", "state": "loaded", "load": 1.0}, {"id": "b", "state": "loading", "load": 0.5}]
+    counts = {"requests_total": 9, "requests_running": 2, "requests_waiting": 1, "attached_as": {"kernel": 2}}
+    status = {"pid": 7, "models": models, "rss_bytes": 1000, "uptime_s": 3.5, **counts}
+    registry = CollectorRegistry()
+    Registration.begin(WorkerMetrics(lambda: NOTHING_RUNS), registry)
+    Registration.begin(WorkerMetrics(lambda: status), registry)
+
+    assert registry.get_sample_value("nbllama_requests_total") == 9
+    assert registry.get_sample_value("nbllama_requests_running") == 2
+    assert registry.get_sample_value("nbllama_models_loaded") == 1
+    assert registry.get_sample_value("nbllama_worker_up") == 1
+    assert registry.get_sample_value("nbllama_attached", {"kind": "kernel"}) == 2
+    assert registry.get_sample_value("nbllama_model_load_ratio", {"model": "b"}) == 0.5
+    Registration.end(registry)
+    assert registry.get_sample_value("nbllama_worker_up") is None
 
 
 def test_the_hook_names_the_app() -> None:

@@ -71,7 +71,7 @@ def through_door(method: str, path: str, headers: dict[str, str]) -> tuple[Answe
             looked_for.append(Endpoint("http://localhost", socket=path_of_socket, pid=1))
             return looked_for[-1]
 
-        link = WorkerLink(ensure)
+        link = WorkerLink(ensure, kind="serve")
         door = new_door(link, TOKEN)
         sockets = bind_sockets(0, "127.0.0.1")
         door.add_sockets(sockets)
@@ -152,7 +152,7 @@ def test_a_warm_up_needs_no_key_and_starts_nothing(path: str) -> None:
 
 def test_an_empty_token_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a token"):
-        new_door(WorkerLink(lambda: Endpoint("http://localhost")), "")
+        new_door(WorkerLink(lambda: Endpoint("http://localhost"), kind="serve"), "")
 
 
 def test_presented_keys() -> None:

@@ -109,7 +109,7 @@ class Bench:
     """A door before a worker, and the clients that came to it."""
 
     def __init__(self, ensure: Callable[[], Endpoint]) -> None:
-        self.link = WorkerLink(ensure)
+        self.link = WorkerLink(ensure, kind="serve")
         self._front = HTTPServer(Application([(r".*", Front, {"link": self.link})]), max_body_size=2 * MAX_BODY)
         sockets = bind_sockets(0, "127.0.0.1")
         self._front.add_sockets(sockets)

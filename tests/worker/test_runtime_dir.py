@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,35 @@ def test_sockets_of_the_dead_are_removed_and_nothing_else(runtime: Path) -> None
     assert foreign.read_text() == "mine"
     with pytest.raises(WorkerError):
         folder.remove_socket(foreign)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="zombies are told by /proc")
+def test_a_zombies_socket_is_removed(runtime: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    path = folder.socket_path(child.pid)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+    folder.remove_dead_sockets()
+
+    assert not path.exists()
+    child.communicate()
+
+
+def test_a_file_that_goes_while_it_is_read_is_none(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "check_own", lambda path, kind: True)
+
+    assert folder.read_json(folder.connection_file()) is None
+
+
+def test_what_was_half_written_is_removed(runtime: Path) -> None:
+    folder.write_json(folder.connection_file(), {"pid": 1})
+    half = [runtime / f".{path.name}.x1y2z3" for path in (folder.connection_file(), folder.interpreter_file())]
+    for path in half:
+        path.write_text('{"pi')
+    folder.remove_half_written()
+
+    assert [path.name for path in runtime.iterdir()] == [folder.connection_file().name]
 
 
 def test_a_path_too_long_for_a_socket_is_told(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:

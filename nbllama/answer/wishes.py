@@ -1,0 +1,26 @@
+"""What a request wishes of sampling and thinking, with what holds where it says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from nbllama.engine.sampling import SamplingSettings
+from nbllama.wire.requests import MessagesRequest
+
+
+def sampling_of(request: MessagesRequest, defaults: Mapping[str, Any]) -> SamplingSettings:
+    """What the request asks for, else what suits the model, else the API's default."""
+    chosen: dict[str, Any] = {"temperature": 1.0, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "seed": None, **defaults}
+    for name in chosen:
+        value = getattr(request, name, None)
+        if value is not None:
+            chosen[name] = value
+    return SamplingSettings(**chosen)
+
+
+def thinking_of(request: MessagesRequest) -> Literal["shown", "omitted", "hidden"]:
+    """What of the thinking the client is shown."""
+    if request.thinking is None or not request.thinking_enabled:
+        return "hidden"
+    return "omitted" if request.thinking.display == "omitted" else "shown"
