@@ -135,6 +135,10 @@ def run_command(words: list[str]) -> None:
 
 
 def _status() -> str:
+    return "\n".join([_worker_status(), *(f"warning     {other}" for other in connection.other_workers())])
+
+
+def _worker_status() -> str:
     if not os.environ.get("NBLLAMA_BASE_URL") and connection.find() is None:
         return "no worker is running; one starts when you ask"
     status = connection.request_json(link.endpoint(), "GET", "/nbllama/status")
