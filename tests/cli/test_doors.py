@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nbllama.worker import connection
 from tests.cli.test_serve import PATIENCE, Place, ask, end, model_that_answers
 
 LOCKING = "from jupyter_core import paths; paths.SYSTEM_CONFIG_PATH = [{folder!r}]"
@@ -119,6 +120,11 @@ def test_what_an_admin_has_locked_holds_behind_a_door(place: SetPlace) -> None:
     refused = place.fails("--model", "scripted:second.json", "--token", "t", "--port", "0")
     assert "the administrator of this machine allows" in refused
     assert "not 99" in place.fails("--ctx", "99", "--token", "t", "--port", "0")
-    assert ask(port, "t", model="scripted:second.json")[0] == 200
+    # A Jupyter server's own default, which it sends along, is not taken either.
+    info = json.loads((place.folder / "run" / "nbllama-p1.json").read_text())
+    worker = connection.Endpoint("http://localhost", socket=info["socket"], pid=info["pid"])
+    body = {"model": "any", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
+    headers = {"nbllama-default-model": f"scripted:{place.folder}/second.json"}
+    connection.request_json(worker, "POST", "/v1/messages", body, headers=headers)
     assert [one["id"] for one in ask(port, "t", "GET", "/nbllama/status")[1]["models"]] == ["first"]
     assert "ctx: 5 is not used" in (place.folder / "run" / "nbllama-p1.log").read_text()
