@@ -17,6 +17,7 @@ COMMANDS = {
     "stop": "end the worker; what it is answering is finished first",
     "logs": "what the worker wrote",
     "models": "which models there are, and get one",
+    "clean": "remove what nbllama left on this machine: fetched models, built wheels, logs, sockets",
 }
 
 

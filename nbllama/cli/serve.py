@@ -65,7 +65,8 @@ async def _serve(args: argparse.Namespace, sockets: list[socket.socket]) -> int:
         if not await _unless(ending, loading):
             return 0
         model = loading.result()
-        link.default_model = model
+        # Not the id: a worker that is started after this one's death has not heard of it.
+        link.default_model = reference
         server = new_door(link, token)
         server.add_sockets(sockets)
         print(f"nbllama: serving {model} at {_url(args.host, sockets)}", flush=True)

@@ -23,7 +23,16 @@ def run(args: argparse.Namespace) -> int:
         print("no worker is running")
     else:
         print("\n".join(line for worker in workers for line in _lines(worker)))
+    if not args.json:
+        _warn_of_others()
     return 0
+
+
+def _warn_of_others() -> None:
+    from nbllama.worker import connection
+
+    for other in connection.other_workers():
+        print(f"warning: {other}")
 
 
 def _workers() -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from nbllama.notebook.answer_view import waiting_text
 from nbllama.notebook.ask import Asking, Question, size_of
 from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen
 from nbllama.notebook.errors import AskError
+from nbllama.notebook.jupyter_server import server_help
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.trace import as_message
 from nbllama.worker import connection
@@ -100,13 +101,19 @@ class NbllamaMagics(Magics):
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magics(NbllamaMagics)
+    if (text := server_help()) is not None:
+        print(f"nbllama: {text}")
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Also lets go of the worker; a client that is used later attaches to it again."""
     manager = shell.magics_manager
     for kind in manager.magics.values():
         kind.pop("llama", None)
-    manager.registry.pop(NbllamaMagics.__name__, None)
+    known = manager.registry.pop(NbllamaMagics.__name__, None)
+    # IPython forgets nothing by itself: `%config` would show one more after each `%reload_ext`.
+    shell.configurables[:] = [one for one in shell.configurables if one is not known]
+    link.detach()
 
 
 def interpolate(text: str, variables: dict[str, Any]) -> str:
@@ -136,6 +143,15 @@ def run_command(words: list[str]) -> None:
 
 
 def _status() -> str:
+    lines = [_worker_status()]
+    if not os.environ.get("NBLLAMA_BASE_URL"):
+        lines += [f"warning     {other}" for other in connection.other_workers()]
+    if (text := server_help()) is not None:
+        lines.append(f"Jupyter     {text}")
+    return "\n".join(lines)
+
+
+def _worker_status() -> str:
     if not os.environ.get("NBLLAMA_BASE_URL") and connection.find() is None:
         return "no worker is running; one starts when you ask"
     status = connection.request_json(link.endpoint(), "GET", "/nbllama/status")

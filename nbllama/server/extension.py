@@ -13,6 +13,7 @@ from typing import Any
 
 from jupyter_server.auth.identity import IdentityProvider, PasswordIdentityProvider
 from jupyter_server.extension.application import ExtensionApp
+from traitlets import Any as AnyTrait
 from traitlets import Int, Unicode
 
 from nbllama._version import __version__
@@ -23,6 +24,16 @@ from nbllama.worker import connection
 from nbllama.worker.link import WorkerLink
 
 TOKEN_FIX = "start it with --IdentityProvider.token=SECRET (or JUPYTER_TOKEN=SECRET)"
+
+WORKERS = ("threads", "idle_exit", "idle_unload", "transport", "locked")
+"""Settings that only the worker uses, which reads the files by itself. Known here, so that none seems misspelt."""
+
+WORKERS_FIX = "set it in jupyter_nbllama_config.py, which the worker reads"
+
+
+def _workers(what: str) -> AnyTrait:
+    help = f"{what} Read by the worker from its configuration file or variable, not from this server's flags."
+    return AnyTrait(None, allow_none=True, help=help).tag(config=True)
 
 
 class NbllamaApp(ExtensionApp):
@@ -54,6 +65,12 @@ class NbllamaApp(ExtensionApp):
         their base URL. {base_url}nbllama always works as well.""",
     ).tag(config=True)
 
+    threads = _workers("How many threads compute.")
+    idle_exit = _workers("Seconds until the worker ends after the last program left; -1: never.")
+    idle_unload = _workers("Seconds without a request until models leave the memory; -1: never.")
+    transport = _workers('"socket", or "tcp" for loopback TCP with a secret.')
+    locked = _workers("In a file of the system's: names of settings that nothing else may change.")
+
     link: WorkerLink
     watch: WorkerWatch
 
@@ -67,6 +84,8 @@ class NbllamaApp(ExtensionApp):
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         self.watch.start()
         Registration.begin(WorkerMetrics(lambda: self.watch.status))
+        for name in filter(self._typed, WORKERS):
+            self.log.error("nbllama: --NbllamaApp.%s is not used here: %s", name, WORKERS_FIX)
         if self.needs_token():
             self.log.warning(
                 "nbllama: this server has no token, so only its own pages can ask for answers; %s", TOKEN_FIX

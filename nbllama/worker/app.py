@@ -14,6 +14,7 @@ from tornado.web import Application, RequestHandler
 from nbllama.worker.endpoints import NotFoundEndpoint
 from nbllama.worker.identity import Identity
 from nbllama.worker.lifecycle import Lifecycle
+from nbllama.worker.policy import Policy
 from nbllama.worker.routes import routes
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Worker:
     lifecycle: Lifecycle
     identity: Identity
     secret: str | None = field(default=None, repr=False)
+    policy: Policy = field(default_factory=Policy)
 
 
 class WorkerApplication(Application):
@@ -52,10 +54,15 @@ class WorkerServer(HTTPServer):
 
 
 def build_app(
-    service: Service, lifecycle: Lifecycle, identity: Identity | None = None, *, secret: str | None = None
+    service: Service,
+    lifecycle: Lifecycle,
+    identity: Identity | None = None,
+    *,
+    secret: str | None = None,
+    policy: Policy | None = None,
 ) -> WorkerApplication:
     """The application over a service, which must be started in the same event loop."""
-    return WorkerApplication(Worker(service, lifecycle, identity or Identity(), secret))
+    return WorkerApplication(Worker(service, lifecycle, identity or Identity(), secret, policy or Policy()))
 
 
 def _log_request(handler: RequestHandler) -> None:

@@ -28,6 +28,7 @@ from nbllama.worker.client_http import (
 )
 from nbllama.worker.errors import WorkerError
 from nbllama.worker.finding import find, handshake
+from nbllama.worker.other_workers import OtherWorker, other_workers
 from nbllama.worker.runtime_dir import PROTOCOL, locked, runtime_dir, start_lock
 from nbllama.worker.starting import absolute_reference
 
@@ -36,6 +37,7 @@ __all__ = [
     "SECRET_HEADER",
     "Attachment",
     "Endpoint",
+    "OtherWorker",
     "absolute_reference",
     "attach",
     "discover",
@@ -44,6 +46,7 @@ __all__ = [
     "find",
     "handshake",
     "open_connection",
+    "other_workers",
     "request_json",
     "runtime_dir",
     "stop",

@@ -59,6 +59,8 @@ class Endpoint(RequestHandler):
     @property
     def default_model(self) -> str | None:
         """The model of the door that this request came through: two doors with different models share a worker."""
+        if self.worker.policy.model_is_locked:
+            return None
         reference = self.request.headers.get("nbllama-default-model")
         return unquote(reference) if reference else None
 

@@ -106,7 +106,9 @@ class LoadEndpoint(Endpoint):
     async def post(self) -> None:
         with self.worker.lifecycle.request():
             body = self.json_body()
-            self.answer_json(await self.worker.service.load(_text(body, "model"), ctx=_count(body, "ctx")))
+            model, ctx = _text(body, "model"), _count(body, "ctx")
+            self.worker.policy.check_load(model, ctx)
+            self.answer_json(await self.worker.service.load(model, ctx=ctx))
 
 
 class UnloadEndpoint(Endpoint):

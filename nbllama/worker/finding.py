@@ -18,7 +18,7 @@ HANDSHAKE_TIMEOUT = 5.0
 def find() -> Endpoint | None:
     """The worker that serves this user on this host, if it answers. Raises WorkerError for a suspicious file."""
     info = read_json(connection_file())
-    endpoint = _endpoint(info) if info is not None else None
+    endpoint = endpoint_of(info) if info is not None else None
     if endpoint is None or handshake(endpoint) is None:
         return None
     return endpoint
@@ -38,9 +38,10 @@ def handshake(endpoint: Endpoint) -> dict[str, Any] | None:
     return answer if same else None
 
 
-def _endpoint(info: dict[str, Any]) -> Endpoint | None:
+def endpoint_of(info: dict[str, Any], protocol: int = PROTOCOL) -> Endpoint | None:
+    """Where a connection file of that protocol says that its worker is; None if it does not."""
     pid, socket, port, secret = (info.get(name) for name in ("pid", "socket", "port", "secret"))
-    if info.get("protocol") != PROTOCOL or not isinstance(pid, int):
+    if info.get("protocol") != protocol or not isinstance(pid, int):
         return None
     if isinstance(socket, str):
         return Endpoint("http://localhost", socket=socket, pid=pid, info=info)

@@ -18,6 +18,7 @@ from nbllama.worker.app import WorkerServer, build_app
 from nbllama.worker.finding import find
 from nbllama.worker.identity import Identity
 from nbllama.worker.lifecycle import Lifecycle
+from nbllama.worker.policy import Policy
 from nbllama.worker.runtime_dir import (
     connection_file,
     locked,
@@ -72,7 +73,7 @@ async def serve(service: Service, settings: Settings) -> bool:
         on_idle=lambda: _unload_soon(service),
     )
     await service.start()
-    server = WorkerServer(build_app(service, lifecycle, identity, secret=secret))
+    server = WorkerServer(build_app(service, lifecycle, identity, secret=secret, policy=Policy(settings)))
     address = _listen(server, secret)
     try:
         if not _publish(identity, address, settings):

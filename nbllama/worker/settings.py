@@ -1,18 +1,21 @@
 """The worker's settings: Jupyter's configuration files, then NBLLAMA_* variables, then flags; the last one wins.
 
-The worker reads the files itself, so that an admin's file holds whoever started it. A value that cannot be used is an
-error that names it, never ignored.
+The worker reads the files itself, so that an admin's file holds whoever started it: what a file of the system names in
+`c.NbllamaApp.locked` has the system's value, whatever comes later. A value that cannot be used is an error that names
+it, never ignored.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jupyter_core.paths import jupyter_config_path
+from jupyter_core import paths
 from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
@@ -20,11 +23,16 @@ from nbllama.worker.errors import SettingsError
 
 CONFIG_NAME = "jupyter_nbllama_config"
 SECTION = "NbllamaApp"
+LOCKED = "locked"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`ctx` in tokens, None = the model's own choice; `idle_exit` and `idle_unload` in seconds, None = never."""
+    """`ctx` in tokens, None = the model's own choice; `idle_exit` and `idle_unload` in seconds, None = never.
+
+    `locked` are the names of the settings that an admin's file holds."""
 
     model: str = "demo"
     ctx: int | None = None
@@ -32,15 +40,25 @@ class Settings:
     idle_exit: float | None = 60.0
     idle_unload: float | None = 3600.0
     transport: str = "socket"
+    locked: frozenset[str] = frozenset()
 
 
-def load_settings(env: Mapping[str, str], argv: Sequence[str], config_path: Sequence[str] | None = None) -> Settings:
+def load_settings(
+    env: Mapping[str, str],
+    argv: Sequence[str],
+    config_path: Sequence[str] | None = None,
+    system_path: Sequence[str] | None = None,
+) -> Settings:
     """The settings of this process. `config_path`: folders, the most important first; None = Jupyter's.
 
+    `system_path`: those that belong to the system, so that their files may lock a setting; None = Jupyter's.
     Raises SettingsError, naming the setting and where its value was found."""
-    path = jupyter_config_path() if config_path is None else config_path
+    path = paths.jupyter_config_path() if config_path is None else config_path
+    # Looked at in any case: JUPYTER_NO_CONFIG must not open what the admin has locked.
+    system = paths.SYSTEM_CONFIG_PATH if system_path is None else system_path
+    _refuse_locks([folder for folder in path if folder not in system])
     values = _from_files(path) | _from_environment(env) | _from_flags(argv)
-    return Settings(**values)
+    return Settings(**_held(values, system))
 
 
 def _text(value: Any) -> str:
@@ -94,13 +112,48 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         raise SettingsError(f"{origin}: {value!r} cannot be used for {name}: {error}") from error
 
 
+def _held(values: dict[str, Any], system: Sequence[str]) -> dict[str, Any]:
+    """`values`, with the system's own for each setting that one of its files locks; its default where none is set."""
+    locked = frozenset(name for origin, section in _sections(system) for name in _locks(section, origin))
+    held = {name: value for name, value in _from_files(system).items() if name in locked}
+    for name in sorted(locked):
+        if name in values and values[name] != held.get(name, getattr(Settings, name)):
+            log.warning("%s: %r is not used, the system's configuration locks it", name, values[name])
+    return {name: value for name, value in values.items() if name not in locked} | held | {"locked": locked}
+
+
+def _refuse_locks(path: Sequence[str]) -> None:
+    for origin, section in _sections(path):
+        if LOCKED in section:
+            raise SettingsError(f"c.{SECTION}.{LOCKED} in {origin}: only a file of the system's can lock a setting")
+
+
+def _locks(section: Config, origin: str) -> list[str]:
+    names = section.get(LOCKED, [])
+    if not isinstance(names, (list, tuple, set)):
+        raise SettingsError(f"c.{SECTION}.{LOCKED} in {origin}: {names!r} is not a list of names")
+    for name in names:
+        if name not in _CHECKS:
+            raise SettingsError(f"c.{SECTION}.{LOCKED} in {origin}: {name!r} is none of {', '.join(_CHECKS)}")
+    return list(names)
+
+
 def _from_files(path: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    for origin, section in _sections(path):
+        values |= _from_section(section, origin)
+    return values
+
+
+def _sections(path: Sequence[str]) -> Iterator[tuple[str, Config]]:
+    """Our section of each file and the file's name, the most important last."""
     for folder in reversed(path):
         for loader in (PyFileConfigLoader, JSONFileConfigLoader):
             file = Path(folder) / f"{CONFIG_NAME}.{'py' if loader is PyFileConfigLoader else 'json'}"
-            values |= _from_section(_load(loader, file), str(file))
-    return values
+            section = _load(loader, file).get(SECTION, Config())
+            if not isinstance(section, Mapping):
+                raise SettingsError(f"c.{SECTION} in {file}: {section!r} is not a set of settings")
+            yield str(file), Config(section)
 
 
 def _load(loader: type[PyFileConfigLoader | JSONFileConfigLoader], file: Path) -> Config:
@@ -113,11 +166,18 @@ def _load(loader: type[PyFileConfigLoader | JSONFileConfigLoader], file: Path) -
     return config
 
 
-def _from_section(config: Config, origin: str) -> dict[str, Any]:
+def _from_section(section: Config, origin: str) -> dict[str, Any]:
     # The section also holds what belongs to the doors (api_prefix …): only the worker's own is looked at.
-    section = config.get(SECTION, {})
+    _refuse_misspelt(section, origin)
     found = {name: section[name] for name in _CHECKS if name in section and section[name] is not None}
     return {name: _checked(name, value, f"c.{SECTION}.{name} in {origin}") for name, value in found.items()}
+
+
+def _refuse_misspelt(section: Config, origin: str) -> None:
+    for name in section:
+        near = difflib.get_close_matches(name, [*_CHECKS, LOCKED], n=1, cutoff=0.8)
+        if near and near != [name]:
+            raise SettingsError(f"c.{SECTION}.{name} in {origin} is no setting; did you mean {near[0]}?")
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from nbllama.server import handlers
 from nbllama.server.extension import NbllamaApp
 from nbllama.server.metrics import Registration, WorkerMetrics
 from nbllama.server.worker_watch import NOTHING_RUNS, WorkerWatch
+from nbllama.worker.settings import Settings
 
 VERBS = ("get", "head", "post", "put", "patch", "delete")
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,3 +198,8 @@ def test_every_setting_says_what_it_is() -> None:
     traits = NbllamaApp.class_own_traits(config=True)
     assert set(traits) >= {"model", "ctx", "api_prefix"}
     assert all(len(trait.help) > 40 for name, trait in traits.items() if name in ("model", "ctx", "api_prefix"))
+
+
+def test_every_setting_of_the_worker_is_known_here() -> None:
+    # Jupyter would call one that is not a setting it does not recognise.
+    assert {field.name for field in dataclasses.fields(Settings)} <= set(NbllamaApp.class_own_traits(config=True))

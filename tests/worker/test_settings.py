@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from nbllama.notebook.magics import NbllamaMagics
+from nbllama.wire.errors import PermissionDenied
 from nbllama.worker.errors import SettingsError
+from nbllama.worker.policy import Policy
 from nbllama.worker.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def write(folder: Path, name: str, text: str) -> str:
@@ -69,3 +80,83 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str, text: str, words: str) -
 def test_a_bad_flag_is_named() -> None:
     with pytest.raises(SettingsError, match="--ctx: 'x'"):
         load_settings({}, ["--ctx", "x"], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("c.NbllamaApp.idle_exitt = 3", "idle_exitt in .*py is no setting; did you mean idle_exit"),
+        ("c.NbllamaApp = 3", "not a set of settings|cannot be read"),
+        ("c.NbllamaApp.locked = ['ctx']", "locked in .*py: only a file of the system's"),
+    ],
+)
+def test_a_bad_name_or_place_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load_settings({}, [], [write(tmp_path, "py", text)], [])
+
+
+def test_what_the_system_locks_is_not_overridden(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    system = write(tmp_path / "system", "py", 'c.NbllamaApp.model = "a"\nc.NbllamaApp.locked = ["model", "ctx"]')
+    user = write(tmp_path / "user", "py", 'c.NbllamaApp.model = "b"\nc.NbllamaApp.threads = 3')
+    variables = {"NBLLAMA_MODEL": "c", "NBLLAMA_THREADS": "4"}
+
+    for path in ([user, system], [user], []):
+        settings = load_settings(variables, ["--model", "d", "--ctx", "9"], path, [system])
+        assert settings == Settings("a", None, 4, locked=frozenset({"model", "ctx"}))
+    assert "model: 'd' is not used" in caplog.text
+    assert "ctx: 9 is not used" in caplog.text
+
+
+@pytest.mark.parametrize(("value", "words"), [('"model"', "not a list"), ('["modell"]', "'modell' is none of model")])
+def test_a_bad_lock_is_named(tmp_path: Path, value: str, words: str) -> None:
+    system = write(tmp_path, "py", f"c.NbllamaApp.locked = {value}")
+
+    with pytest.raises(SettingsError, match=rf"c\.NbllamaApp\.locked in .*py: .*{words}"):
+        load_settings({}, [], [system], [system])
+
+
+def test_a_lock_holds_in_a_running_worker() -> None:
+    Policy().check_load("b", 5)
+    policy = Policy(Settings("a", 4096, locked=frozenset({"model", "ctx"})))
+    policy.check_load("a", None)
+    policy.check_load("a", 4096)
+
+    with pytest.raises(PermissionDenied, match="allows a only"):
+        policy.check_load("b", None)
+    with pytest.raises(PermissionDenied, match="4096 tokens only, not 5"):
+        policy.check_load("a", 5)
+
+
+WORKER = """
+import sys
+from jupyter_core import paths
+paths.SYSTEM_CONFIG_PATH = [sys.argv.pop()]
+from nbllama.worker.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_the_real_worker_refuses_a_bad_system_file(tmp_path: Path) -> None:
+    system = write(tmp_path / "system", "json", json.dumps({"NbllamaApp": {"locked": ["idle_exit"], "idle_exit": "x"}}))
+    environment = {**os.environ, "JUPYTER_NO_CONFIG": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WORKER, system]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == 1
+    assert f"c.NbllamaApp.idle_exit in {system}/jupyter_nbllama_config.json: 'x' cannot be used" in ended.stderr
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    worker, notebook = text.split("## In notebooks")
+    rows = {name: cells for name, cells in re.findall(r"^\| `(\w+)` \|(.*)", worker, re.MULTILINE)}
+
+    assert list(rows) == [field.name for field in dataclasses.fields(Settings)]
+    for field in dataclasses.fields(Settings):
+        if field.name != "locked":
+            assert f"`NBLLAMA_{field.name.upper()}`" in rows[field.name]
+            default = "none" if field.default is None else f"`{json.dumps(field.default).removesuffix('.0')}`"
+            assert rows[field.name].split("|")[1].strip() == default
+    assert set(re.findall(r"^\| `(\w+)` \|", notebook, re.MULTILINE)) == set(
+        NbllamaMagics.class_own_traits(config=True)
+    )
