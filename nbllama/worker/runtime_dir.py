@@ -7,6 +7,7 @@ world-writable folder is suspect, so each path is checked for owner and link bef
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -33,7 +34,7 @@ def runtime_dir() -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
     except OSError as error:
-        raise WorkerError(f"{path} cannot be used as the runtime folder: {error}") from error
+        raise unusable(path, error) from error
     if not stat.S_ISDIR(found.st_mode):
         raise WorkerError(f"{path} is not a folder; remove it")
     _check_owner(path, found)
@@ -88,14 +89,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replaces a file of ours in one step (0600). Raises WorkerError if something foreign is in its place."""
     check_own(path, stat.S_IFREG)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(value, file)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        _replace(path, json.dumps(value))
+    except OSError as error:
+        raise unusable(path.parent, error) from error
+
+
+def unusable(folder: Path, error: OSError) -> WorkerError:
+    """What to say when the folder cannot be made, or nothing can be written there: full, read-only, forbidden."""
+    reason = error.strerror or str(error)
+    return WorkerError(
+        f"{folder} cannot be used as the runtime folder: {reason}; make it writable, with some room, "
+        "or name another folder in NBLLAMA_RUNTIME_DIR (the same for all your programs)"
+    )
 
 
 def remove_socket(path: Path) -> None:
@@ -131,6 +137,8 @@ def open_own(path: Path, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
+            raise unusable(path.parent, error) from error
         raise WorkerError(f"{path} cannot be opened: {error.strerror}") from error
     _check_owner(path, os.fstat(descriptor))
     return descriptor
@@ -151,6 +159,17 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _location() -> Path:
