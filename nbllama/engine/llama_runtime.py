@@ -50,6 +50,12 @@ def initialise() -> None:
     """Once a process, before the first load: llama.cpp's log goes to ours, warnings and errors only."""
     llama_cpp.llama_log_set(_log_from_llama, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
+    log.info("llama-cpp-python %s (%s)", llama_cpp.__version__, system_info())
+
+
+def system_info() -> str:
+    """What the library was built for: `CPU : AVX2 = 1 | …`."""
+    return bytes(llama_cpp.llama_print_system_info()).decode(errors="replace").strip(" |")
 
 
 class LlamaVocabulary:
@@ -153,6 +159,7 @@ class LlamaRuntime:
         self.info = info
         self.vocabulary = vocabulary
         self._batch = llama_cpp.llama_batch_init(info.n_batch, 0, 1)
+        self._decoded = False
 
     @classmethod
     def load(
@@ -188,6 +195,10 @@ class LlamaRuntime:
             raise NoCells("the key/value cache is full")
         if code != 0:
             raise DecodeFailed(code)
+        if not self._decoded:
+            # Read after a crash, to tell whether the library ever worked.
+            self._decoded = True
+            log.info("first decode done")
 
     def new_sampler(self, settings: SamplingSettings) -> LlamaSampler:
         return LlamaSampler(settings)

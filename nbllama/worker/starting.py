@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbllama.errors
+from nbllama.worker import crash_loop
 from nbllama.worker.client_http import Endpoint
 from nbllama.worker.errors import WorkerError
 from nbllama.worker.finding import find
 from nbllama.worker.runtime_dir import interpreter_file, log_file, open_own, read_json, runtime_dir, write_json
 
 LOG_LINES = 12
-MAX_LOG_BYTES = 4 << 20
 
 _KEPT = {
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP",
@@ -53,6 +53,7 @@ class Interpreter:
 def start(*, model: str | None, ctx: int | None, on_wait: Callable[[str], None], timeout: float) -> Endpoint:
     """Starts a worker and waits until it answers. Raises WorkerError with the end of its log if it does not."""
     interpreter = _interpreter()
+    crash_loop.check(log_tail())
     command = [interpreter.python, "-P", "-m", "nbllama.worker"]
     command += ["--model", absolute_reference(model)] if model is not None else []
     command += ["--ctx", str(ctx)] if ctx is not None else []
@@ -60,8 +61,6 @@ def start(*, model: str | None, ctx: int | None, on_wait: Callable[[str], None],
     log = open_own(log_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         log_start = os.fstat(log).st_size
-        if log_start > MAX_LOG_BYTES:
-            os.ftruncate(log, log_start := 0)
         process = _spawn(command, worker_environment(os.environ, interpreter.python_path), log)
     finally:
         os.close(log)
@@ -175,7 +174,10 @@ def _wait(process: subprocess.Popen[bytes], log_start: int, timeout: float) -> E
             _leave(process)
             return endpoint
         if exit_code is not None:
-            raise WorkerError(f"the worker ended at its start ({_ending(exit_code)}):\n{log_tail(log_start)}")
+            last_words = log_tail(log_start)
+            if exit_code < 0 or "Traceback (most recent call last)" in last_words:
+                crash_loop.note(f"it ended at its start with {_ending(exit_code)}", process.pid)
+            raise WorkerError(f"the worker ended at its start ({_ending(exit_code)}):\n{last_words}")
         if time.monotonic() >= deadline:
             process.kill()
             process.wait()
