@@ -45,7 +45,8 @@ def _lines(worker: dict[str, Any]) -> list[str]:
     requests = f"{count(worker.get('requests_total', 0), 'request')} ({running} running, {waiting} waiting)"
     parts = [f"up {duration(worker.get('uptime_s', 0))}", size(worker.get("rss_bytes", 0)), requests]
     lines = [f"worker {worker.get('pid')} (nbllama {worker.get('version')}): {', '.join(parts)}"]
-    lines += [f"  {_model(model)}" for model in worker.get("models", [])]
+    for model in worker.get("models", []):
+        lines += [f"  {_model(model)}", *(f"    {warning}" for warning in model.get("warnings", []))]
     return [*lines, f"  log: {worker.get('log')}"]
 
 

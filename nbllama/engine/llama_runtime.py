@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbllama.engine.errors import DecodeFailed, EngineError, LoadFailed, NoCells
+from nbllama.engine.library_trial import WARNING
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
 from nbllama.engine.sampling import SamplingSettings
 
@@ -30,7 +31,9 @@ DEFAULT_CTX = 8192
 
 @dataclass(frozen=True, slots=True)
 class LlamaOptions:
-    """How to load. `n_ctx` None = 8,192 or what the model was trained for, the smaller. Types by ggml number."""
+    """How to load. `n_ctx` None = 8,192 or what the model was trained for, the smaller.
+
+    `extra_buffers`: weights may be repacked for the processor."""
 
     n_ctx: int | None = None
     n_threads: int | None = None
@@ -38,6 +41,7 @@ class LlamaOptions:
     max_sequences: int = 16
     flash_attention: bool = True
     f32_cells: bool = False
+    extra_buffers: bool = True
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
@@ -56,6 +60,11 @@ def initialise() -> None:
 def system_info() -> str:
     """What the library was built for: `CPU : AVX2 = 1 | …`."""
     return bytes(llama_cpp.llama_print_system_info()).decode(errors="replace").strip(" |")
+
+
+def library_file() -> Path:
+    """The shared library that is loaded."""
+    return Path(llama_cpp.llama_cpp._lib._name)
 
 
 class LlamaVocabulary:
@@ -170,7 +179,7 @@ class LlamaRuntime:
         Raises LoadFailed with the file's name and the reason.
         """
         check_file(path)
-        model = _load_model(path, progress)
+        model = _load_model(path, progress, extra_buffers=options.extra_buffers)
         trained = int(llama_cpp.llama_model_n_ctx_train(model))
         n_ctx = options.n_ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
         context = llama_cpp.llama_init_from_model(model, _context_params(options, n_ctx))
@@ -238,8 +247,9 @@ def check_file(path: Path) -> None:
         raise LoadFailed(f"{path} is not a GGUF file")
 
 
-def _load_model(path: Path, progress: Callable[[float], None]) -> Any:
+def _load_model(path: Path, progress: Callable[[float], None], *, extra_buffers: bool) -> Any:
     params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = extra_buffers
     stopped: list[EngineError] = []
 
     @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
@@ -302,6 +312,7 @@ def _describe(
         bos=vocabulary.text_of(int(llama_cpp.llama_vocab_bos(vocab))),
         eos=vocabulary.text_of(int(llama_cpp.llama_vocab_eos(vocab))),
         metadata=_metadata(model),
+        warnings=() if options.extra_buffers else (WARNING,),
     )
 
 

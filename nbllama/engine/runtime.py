@@ -30,6 +30,7 @@ class RuntimeInfo:
     bos: str
     eos: str
     metadata: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from nbllama._version import __version__
 from nbllama.errors import NbllamaError
 from nbllama.worker import log_output
-from nbllama.worker.runtime_dir import log_file
+from nbllama.worker.runtime_dir import log_file, runtime_dir
 from nbllama.worker.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,10 @@ def _run() -> int:
     from nbllama.answer.service import Service, ServiceSettings
     from nbllama.worker.serving import serve
 
-    service = Service(ServiceSettings(model=settings.model, ctx=settings.ctx, threads=settings.threads))
+    trial = runtime_dir() / "library-trial.json"
+    service = Service(
+        ServiceSettings(model=settings.model, ctx=settings.ctx, threads=settings.threads, trial_memory=trial)
+    )
     asyncio.run(serve(service, settings))
     return 0
 
