@@ -15,9 +15,11 @@ from nbllama.worker.errors import WorkerError
 from nbllama.worker.runtime_dir import open_own
 
 REBUILD = (
-    'CMAKE_ARGS="-DGGML_NATIVE=OFF" pip install --force-reinstall --no-cache-dir --no-deps '
+    'CMAKE_ARGS="{flags}" pip install --force-reinstall --no-cache-dir --no-deps '
     "--no-binary llama-cpp-python llama-cpp-python"
 )
+_PORTABLE = "-DGGML_NATIVE=OFF"
+_WITHOUT_AMX = "-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__"
 _TAIL = 65_536
 _SIGNALS = {
     "Segmentation fault": "SIGSEGV",
@@ -64,9 +66,10 @@ def _fault(text: str, fatal: re.Match[str]) -> str:
         said += f": {assertion[1].strip()}"
     build = _BUILD.findall(text[: fatal.start()])
     if where == " in its first decode" and name in ("SIGSEGV", "SIGILL"):
+        flags = _WITHOUT_AMX if build and "AMX_INT8 = 1" in build[-1] else _PORTABLE
         return (
             f"{said}: this build of llama.cpp does not suit this machine's processor "
-            f"({build[-1] if build else 'build unknown'}); build it anew with: {REBUILD}"
+            f"({build[-1] if build else 'build unknown'}); build it anew with: {REBUILD.format(flags=flags)}"
         )
     return said
 
