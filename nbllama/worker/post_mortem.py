@@ -55,7 +55,8 @@ def oom_kills() -> int | None:
 
 def _fault(text: str, fatal: re.Match[str]) -> str:
     name = _SIGNALS.get(fatal[1].strip(), fatal[1].strip())
-    trace = text[fatal.end() :]
+    # The other threads' stacks are there too.
+    trace = text[fatal.end() :].partition("Current thread ")[2].partition("\n\n")[0]
     where = ""
     if re.search(r"llama_runtime\.py\", line \d+ in decode", trace):
         # Of a long log only the end was read: then it has worked for long.

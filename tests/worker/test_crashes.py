@@ -45,7 +45,7 @@ def test_a_real_crash_is_named(startable: Path, monkeypatch: pytest.MonkeyPatch)
     crash = "import faulthandler, os, signal; faulthandler.enable(); os.kill(os.getpid(), signal.SIGSEGV)"
     python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{crash}'\n")
     for _ in range(crash_loop.CRASHES):
-        with pytest.raises(WorkerError, match=r"ended at its start \(signal 11\)"):
+        with pytest.raises(WorkerError, match=r"ended at its start \(signal 11: it crashed with SIGSEGV"):
             connection.ensure()
     with pytest.raises(WorkerError, match=r"(?s)crashed 3 times.*tried again in \d+ s.*nbllama stop.*Segmentation"):
         connection.ensure()
@@ -56,6 +56,24 @@ def test_later_crashes_do_not_blame_the_build(startable: Path) -> None:
     crash_by(endpoint, "INFO first decode done\n")
 
     assert post_mortem.crash(endpoint.info) == "it crashed with SIGSEGV in a later decode"
+
+
+def test_another_threads_decode_did_not_crash(startable: Path) -> None:
+    endpoint = connection.ensure()
+    with Path(endpoint.info["log"]).open("a") as log:
+        dump = CRASH.format(pid=endpoint.pid, between="").replace("Current thread", "Thread")
+        log.write(dump + '\nCurrent thread 0x02 (most recent call first):\n  File "/x/loop.py", line 1 in run\n')
+
+    assert post_mortem.crash(endpoint.info) == "it crashed with SIGSEGV"
+
+
+def test_lack_of_memory_at_the_start(startable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (startable / "python").write_text("#!/bin/sh\nkill -KILL $$\n")
+    counts = iter([5, 6])
+    monkeypatch.setattr(post_mortem, "oom_kills", lambda: next(counts))
+
+    with pytest.raises(WorkerError, match=r"ended at its start \(signal 9: the machine ran out of memory"):
+        connection.ensure()
 
 
 def test_a_loop_ends_in_an_error_and_stop_lets_it_be_tried_again(startable: Path) -> None:
