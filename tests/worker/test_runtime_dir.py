@@ -106,6 +106,19 @@ def test_sockets_of_the_dead_are_removed_and_nothing_else(runtime: Path) -> None
         folder.remove_socket(foreign)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="zombies are told by /proc")
+def test_the_socket_of_a_zombie_is_removed(runtime: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    # Waits for its end and leaves the zombie.
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(folder.socket_path(dead.pid)))
+    folder.remove_dead_sockets()
+
+    assert not folder.socket_path(dead.pid).exists()
+    dead.wait()
+
+
 def test_a_path_too_long_for_a_socket_is_told(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBLLAMA_RUNTIME_DIR", str(runtime / ("x" * 100)))
 
