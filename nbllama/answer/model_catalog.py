@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
 from nbllama.chat.template import ChatTemplate
 from nbllama.engine.errors import EngineStopped, LoadFailed
+from nbllama.engine.library_trial import crashes_with_amx
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Runtime, RuntimeInfo, Vocabulary
 from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
@@ -191,8 +192,10 @@ async def _outcome(task: asyncio.Task[LoadedModel]) -> LoadedModel:
         raise
 
 
-def load_runtime(n_threads: int | None) -> Loader:
-    """The loader for real: GGUF files by llama.cpp, scripts by the scripted runtime."""
+def load_runtime(n_threads: int | None, trial_memory: Path | None = None) -> Loader:
+    """The loader for real: GGUF files by llama.cpp, scripts by the scripted runtime.
+
+    `trial_memory` is the file that keeps how this build's trial ended; without one there is no trial."""
 
     def load(source: ModelSource, ctx: int | None, progress: Callable[[float], None]) -> Runtime:
         if source.kind == "scripted":
@@ -206,7 +209,10 @@ def load_runtime(n_threads: int | None) -> Loader:
             raise LoadFailed(f"llama-cpp-python is not installed in the worker's environment ({error})") from error
         llama_runtime.initialise()
         threads = n_threads or _threads_for(source.path)
-        options = llama_runtime.LlamaOptions(n_ctx=ctx, n_threads=threads)
+        without = trial_memory is not None and crashes_with_amx(
+            llama_runtime.system_info(), llama_runtime.library_file(), resolve("demo").path, trial_memory
+        )
+        options = llama_runtime.LlamaOptions(n_ctx=ctx, n_threads=threads, extra_buffers=not without)
         return llama_runtime.LlamaRuntime.load(source.path, source.id, options, progress=progress)
 
     return load
@@ -273,5 +279,5 @@ def _status(entry: Entry, *, is_default: bool) -> dict[str, Any]:
         "device": info.device if info else None,
         "build": info.build if info else None,
         "supports_tools": entry.model.template.supports_tools if entry.model else None,
-        "warnings": list(entry.model.template.warnings) if entry.model else [],
+        "warnings": [*entry.model.info.warnings, *entry.model.template.warnings] if entry.model else [],
     }

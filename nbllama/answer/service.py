@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from nbllama.answer.answer_request import Answer
@@ -38,6 +39,7 @@ class ServiceSettings:
     max_waiting: int = 256
     trace_count: int = 100
     trace_bytes: int = 64 << 20
+    trial_memory: Path | None = None
 
 
 class Service:
@@ -46,7 +48,7 @@ class Service:
     def __init__(self, settings: ServiceSettings, *, load: Loader | None = None) -> None:
         self._settings = settings
         self._engine = EngineLoop(max_waiting=settings.max_waiting, dispatch=self._dispatch)
-        loader = load or load_runtime(settings.threads)
+        loader = load or load_runtime(settings.threads, settings.trial_memory)
         self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader)
         self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import TextIO
 
 from nbllama.errors import NbllamaError
 
@@ -30,14 +32,36 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not path.exists():
         raise NoLog(f"there is no log yet ({path}): no worker has been started")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        sys.stdout.writelines(deque(file, maxlen=max(0, args.lines)))
+    file: TextIO = path.open(encoding="utf-8", errors="replace")
+    sys.stdout.writelines(deque(file, maxlen=max(0, args.lines)))
+    sys.stdout.flush()
+    while args.follow:
+        # Asked before the read: what the worker still wrote into a file that it then left is read once more.
+        fresh = _successor(path, file)
+        sys.stdout.write(file.read())
+        if fresh is not None:
+            file.close()
+            file = fresh
+            continue
         sys.stdout.flush()
-        while args.follow:
-            sys.stdout.write(file.read())
-            sys.stdout.flush()
-            time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
+    file.close()
     return 0
+
+
+def _successor(path: Path, file: TextIO) -> TextIO | None:
+    """The file that has taken the place of the open one, if the worker has begun another."""
+    here = os.fstat(file.fileno())
+    try:
+        there = path.stat()
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            return path.open(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        # Between the two files; or `nbllama clean`, and then the next worker's comes.
+        return None
+    if there.st_size < file.tell():
+        file.seek(0)
+    return None
 
 
 def _log_file() -> Path:

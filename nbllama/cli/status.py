@@ -58,6 +58,7 @@ def _lines(worker: dict[str, Any]) -> list[str]:
     lines = [f"worker {worker.get('pid')} (nbllama {worker.get('version')}): {', '.join(parts)}"]
     for model in worker.get("models", []):
         lines.append(f"  {_model(model)}")
+        lines += [f"    {warning}" for warning in model.get("warnings", [])]
         if model.get("build"):
             lines.append(f"    built with: {model['build']}")
     lines += [f"  request: {request_line(request)}" for request in worker.get("requests", [])]

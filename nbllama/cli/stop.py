@@ -20,8 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nbllama.worker import connection
+    from nbllama.worker import connection, crash_loop
 
+    crash_loop.forget()
     endpoint = connection.find()
     if endpoint is None:
         print("no worker is running")

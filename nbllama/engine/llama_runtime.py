@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbllama.engine.errors import DecodeFailed, EngineError, LoadFailed, NoCells
+from nbllama.engine.library_trial import WARNING
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
 from nbllama.engine.sampling import SamplingSettings
 
@@ -30,7 +31,9 @@ DEFAULT_CTX = 8192
 
 @dataclass(frozen=True, slots=True)
 class LlamaOptions:
-    """How to load. `n_ctx` None = 8,192 or what the model was trained for, the smaller. Types by ggml number."""
+    """How to load. `n_ctx` None = 8,192 or what the model was trained for, the smaller.
+
+    `extra_buffers`: weights may be repacked for the processor."""
 
     n_ctx: int | None = None
     n_threads: int | None = None
@@ -38,6 +41,7 @@ class LlamaOptions:
     max_sequences: int = 16
     flash_attention: bool = True
     f32_cells: bool = False
+    extra_buffers: bool = True
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
@@ -50,6 +54,17 @@ def initialise() -> None:
     """Once a process, before the first load: llama.cpp's log goes to ours, warnings and errors only."""
     llama_cpp.llama_log_set(_log_from_llama, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
+    log.info("llama-cpp-python %s (%s)", llama_cpp.__version__, system_info())
+
+
+def system_info() -> str:
+    """What the library was built for: `CPU : AVX2 = 1 | …`."""
+    return bytes(llama_cpp.llama_print_system_info()).decode(errors="replace").strip(" |")
+
+
+def library_file() -> Path:
+    """The shared library that is loaded."""
+    return Path(llama_cpp.llama_cpp._lib._name)
 
 
 class LlamaVocabulary:
@@ -153,6 +168,7 @@ class LlamaRuntime:
         self.info = info
         self.vocabulary = vocabulary
         self._batch = llama_cpp.llama_batch_init(info.n_batch, 0, 1)
+        self._decoded = False
 
     @classmethod
     def load(
@@ -163,7 +179,7 @@ class LlamaRuntime:
         Raises LoadFailed with the file's name and the reason.
         """
         check_file(path)
-        model = _load_model(path, progress)
+        model = _load_model(path, progress, extra_buffers=options.extra_buffers)
         trained = int(llama_cpp.llama_model_n_ctx_train(model))
         n_ctx = options.n_ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
         context = llama_cpp.llama_init_from_model(model, _context_params(options, n_ctx))
@@ -188,6 +204,10 @@ class LlamaRuntime:
             raise NoCells("the key/value cache is full")
         if code != 0:
             raise DecodeFailed(code)
+        if not self._decoded:
+            # Read after a crash, to tell whether the library ever worked.
+            self._decoded = True
+            log.info("first decode done")
 
     def new_sampler(self, settings: SamplingSettings) -> LlamaSampler:
         return LlamaSampler(settings)
@@ -227,8 +247,9 @@ def check_file(path: Path) -> None:
         raise LoadFailed(f"{path} is not a GGUF file")
 
 
-def _load_model(path: Path, progress: Callable[[float], None]) -> Any:
+def _load_model(path: Path, progress: Callable[[float], None], *, extra_buffers: bool) -> Any:
     params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = extra_buffers
     stopped: list[EngineError] = []
 
     @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
@@ -293,6 +314,7 @@ def _describe(
         device=_device(context),
         build=llama_cpp.llama_print_system_info().decode(errors="replace").strip(" |"),
         metadata=_metadata(model),
+        warnings=() if options.extra_buffers else (WARNING,),
     )
 
 

@@ -34,6 +34,7 @@ class RuntimeInfo:
     device: str = ""
     build: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

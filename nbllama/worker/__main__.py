@@ -10,18 +10,25 @@ import os
 import sys
 from pathlib import Path
 
+from nbllama._version import __version__
 from nbllama.errors import NbllamaError
+from nbllama.worker import log_output
+from nbllama.worker.runtime_dir import log_file, runtime_dir
 from nbllama.worker.settings import load_settings
+
+log = logging.getLogger(__name__)
 
 
 def main() -> int:
     """Runs the worker; the exit code: 0, or 1 after one sentence on standard error."""
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
+        log_output.set_up(log_file())
+        log.info("pid %d starts: nbllama %s, %s", os.getpid(), __version__, sys.executable)
         return _run()
     except NbllamaError as error:
-        print(f"nbllama: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"nbllama: {error}", file=sys.stderr)
         return 1
 
 
@@ -34,7 +41,10 @@ def _run() -> int:
     from nbllama.answer.service import Service, ServiceSettings
     from nbllama.worker.serving import serve
 
-    service = Service(ServiceSettings(model=settings.model, ctx=settings.ctx, threads=settings.threads))
+    trial = runtime_dir() / "library-trial.json"
+    service = Service(
+        ServiceSettings(model=settings.model, ctx=settings.ctx, threads=settings.threads, trial_memory=trial)
+    )
     asyncio.run(serve(service, settings))
     return 0
 

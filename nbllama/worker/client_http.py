@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from nbllama.wire.errors import ERRORS_BY_TYPE, ApiError, ServerFault
 from nbllama.wire.sse import Decoder, ServerSentEvent
+from nbllama.worker import post_mortem
 from nbllama.worker.errors import WorkerDied, WorkerError
 
 SECRET_HEADER = "nbllama-secret"
@@ -267,14 +268,16 @@ def _events(response: http.client.HTTPResponse, endpoint: Endpoint) -> Iterator[
             yield event
             if event.name in _TERMINAL_EVENTS:
                 return
-    raise WorkerDied(f"{_name(endpoint)} ended the stream before the answer was complete")
+    raise WorkerDied(f"{_name(endpoint)} ended the stream before the answer was complete{_cause(endpoint)}")
 
 
 def _read(response: http.client.HTTPResponse, endpoint: Endpoint) -> bytes:
     try:
         return response.read1(65536)
     except _CONNECTION_ERRORS as error:
-        raise WorkerDied(f"{_name(endpoint)} went away in the middle of the answer: {_reason(error)}") from error
+        raise WorkerDied(
+            f"{_name(endpoint)} went away in the middle of the answer: {_reason(error)}{_cause(endpoint)}"
+        ) from error
 
 
 def _parse(data: bytes) -> dict[str, Any] | None:
@@ -287,6 +290,11 @@ def _parse(data: bytes) -> dict[str, Any] | None:
 
 def _name(endpoint: Endpoint) -> str:
     return f"the worker (pid {endpoint.pid})" if endpoint.is_worker else endpoint.base_url
+
+
+def _cause(endpoint: Endpoint) -> str:
+    why = post_mortem.crash(endpoint.info) if endpoint.info else None
+    return f": {why}" if why else ""
 
 
 def _reason(error: Exception) -> str:

@@ -24,6 +24,7 @@ from tornado.web import RequestHandler
 from nbllama.wire import sse
 from nbllama.wire.errors import ServerFault
 from nbllama.wire.events import ErrorEvent
+from nbllama.worker import post_mortem
 from nbllama.worker.connection import Endpoint
 from nbllama.worker.errors import WorkerDied, WorkerError
 
@@ -69,6 +70,8 @@ async def relay(
         stream.close()
     if _client_has_left(handler):
         return True
+    if cut is _WORKER_ENDED and not answer.complete and (why := post_mortem.crash(endpoint.info)):
+        cut = f"{cut}: {why}"
     await answer.close(cut)
     return answer.complete
 

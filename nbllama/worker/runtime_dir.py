@@ -7,6 +7,7 @@ world-writable folder is suspect, so each path is checked for owner and link bef
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -33,7 +34,7 @@ def runtime_dir() -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
     except OSError as error:
-        raise WorkerError(f"{path} cannot be used as the runtime folder: {error}") from error
+        raise unusable(path, error) from error
     if not stat.S_ISDIR(found.st_mode):
         raise WorkerError(f"{path} is not a folder; remove it")
     _check_owner(path, found)
@@ -88,14 +89,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replaces a file of ours in one step (0600). Raises WorkerError if something foreign is in its place."""
     check_own(path, stat.S_IFREG)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(value, file)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        _replace(path, json.dumps(value))
+    except OSError as error:
+        raise unusable(path.parent, error) from error
+
+
+def unusable(folder: Path, error: OSError) -> WorkerError:
+    """What to say when the folder cannot be made, or nothing can be written there: full, read-only, forbidden."""
+    reason = error.strerror or str(error)
+    return WorkerError(
+        f"{folder} cannot be used as the runtime folder: {reason}; make it writable, with some room, "
+        "or name another folder in NBLLAMA_RUNTIME_DIR (the same for all your programs)"
+    )
 
 
 def remove_socket(path: Path) -> None:
@@ -138,6 +144,8 @@ def open_own(path: Path, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
+            raise unusable(path.parent, error) from error
         raise WorkerError(f"{path} cannot be opened: {error.strerror}") from error
     _check_owner(path, os.fstat(descriptor))
     return descriptor
@@ -158,6 +166,17 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _location() -> Path:
@@ -191,22 +210,20 @@ def _read_own(path: Path) -> bytes | None:
 def _exists(pid: int) -> bool:
     if sys.platform == "win32":
         return True
-    if _is_zombie(pid):
-        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
         return True
-    return True
+    return not _is_zombie(pid)
 
 
 def _is_zombie(pid: int) -> bool:
     """Whether it is dead and only its parent has not noticed. False where /proc does not tell."""
     try:
         # The name, in parentheses, may hold anything: the state follows the last one.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
     except (OSError, IndexError):
         return False
 

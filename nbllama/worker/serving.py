@@ -19,6 +19,7 @@ from nbllama.worker.finding import find
 from nbllama.worker.identity import Identity
 from nbllama.worker.lifecycle import Lifecycle
 from nbllama.worker.policy import Policy
+from nbllama.worker.post_mortem import oom_kills
 from nbllama.worker.runtime_dir import (
     connection_file,
     locked,
@@ -29,6 +30,7 @@ from nbllama.worker.runtime_dir import (
     remove_half_written,
     remove_socket,
     socket_path,
+    unusable,
     write_json,
 )
 from nbllama.worker.settings import Settings
@@ -114,7 +116,10 @@ def _listen(server: WorkerServer, secret: str | None) -> Address:
         path = socket_path(os.getpid())
         remove_dead_sockets()
         remove_socket(path)
-        server.add_socket(bind_unix_socket(str(path), mode=0o600))
+        try:
+            server.add_socket(bind_unix_socket(str(path), mode=0o600))
+        except OSError as error:
+            raise unusable(path.parent, error) from error
         return Address(socket=path)
     sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
@@ -131,6 +136,7 @@ def _publish(identity: Identity, address: Address, settings: Settings) -> bool:
             return False
         record_interpreter()
         about = identity.handshake() | {"python": identity.python, "log": identity.log, "models": [settings.model]}
+        about["oom_kills"] = oom_kills()
         write_json(connection_file(), about | address.info())
     return True
 

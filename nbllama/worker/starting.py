@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import site
 import subprocess
 import sys
@@ -17,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbllama.errors
+from nbllama.worker import crash_loop, post_mortem
 from nbllama.worker.client_http import Endpoint
 from nbllama.worker.errors import WorkerError
 from nbllama.worker.finding import find
 from nbllama.worker.runtime_dir import interpreter_file, log_file, open_own, read_json, runtime_dir, write_json
 
 LOG_LINES = 12
-MAX_LOG_BYTES = 4 << 20
 
 _KEPT = {
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP",
@@ -38,6 +39,7 @@ _KEPT_PREFIXES = (
     "OMP_", "GOMP_", "KMP_", "VK_",
 )  # fmt: skip
 _SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+_CRASHES = {signal.SIGSEGV, signal.SIGILL, signal.SIGABRT, signal.SIGFPE, getattr(signal, "SIGBUS", signal.SIGSEGV)}
 # Where a client finds its server: of no concern to the worker.
 _CLIENT_ONLY = {"NBLLAMA_BASE_URL", "NBLLAMA_HUB_URL"}
 
@@ -53,19 +55,19 @@ class Interpreter:
 def start(*, model: str | None, ctx: int | None, on_wait: Callable[[str], None], timeout: float) -> Endpoint:
     """Starts a worker and waits until it answers. Raises WorkerError with the end of its log if it does not."""
     interpreter = _interpreter()
+    crash_loop.check(log_tail())
     command = [interpreter.python, "-P", "-m", "nbllama.worker"]
     command += ["--model", absolute_reference(model)] if model is not None else []
     command += ["--ctx", str(ctx)] if ctx is not None else []
     on_wait("starting the nbllama worker")
     log = open_own(log_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    kills = post_mortem.oom_kills()
     try:
         log_start = os.fstat(log).st_size
-        if log_start > MAX_LOG_BYTES:
-            os.ftruncate(log, log_start := 0)
         process = _spawn(command, worker_environment(os.environ, interpreter.python_path), log)
     finally:
         os.close(log)
-    return _wait(process, log_start, timeout)
+    return _wait(process, log_start, timeout, kills)
 
 
 def same_environment(endpoint: Endpoint) -> bool:
@@ -165,7 +167,7 @@ def _spawn(command: list[str], environment: dict[str, str], log: int) -> subproc
         raise WorkerError(f"the worker could not be started with {command[0]}: {error}") from error
 
 
-def _wait(process: subprocess.Popen[bytes], log_start: int, timeout: float) -> Endpoint:
+def _wait(process: subprocess.Popen[bytes], log_start: int, timeout: float, kills: int | None) -> Endpoint:
     deadline = time.monotonic() + timeout
     while True:
         exit_code = process.poll()
@@ -175,12 +177,21 @@ def _wait(process: subprocess.Popen[bytes], log_start: int, timeout: float) -> E
             _leave(process)
             return endpoint
         if exit_code is not None:
-            raise WorkerError(f"the worker ended at its start ({_ending(exit_code)}):\n{log_tail(log_start)}")
+            raise _ended(process.pid, exit_code, log_start, kills)
         if time.monotonic() >= deadline:
             process.kill()
             process.wait()
             raise WorkerError(f"the worker did not answer within {timeout:.0f} s:\n{log_tail(log_start)}")
         time.sleep(0.05)
+
+
+def _ended(pid: int, exit_code: int, log_start: int, kills: int | None) -> WorkerError:
+    """What to say of a worker that ended before it answered. A crash is noted."""
+    last_words, ending = log_tail(log_start), _ending(exit_code)
+    why = post_mortem.crash({"pid": pid, "log": str(log_file()), "oom_kills": kills}) if exit_code < 0 else None
+    if why is not None or -exit_code in _CRASHES or "Traceback (most recent call last)" in last_words:
+        crash_loop.note(why or f"it ended at its start with {ending}", pid)
+    return WorkerError(f"the worker ended at its start ({ending}{f': {why}' if why else ''}):\n{last_words}")
 
 
 def _leave(process: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -147,3 +148,22 @@ def test_a_lock_excludes_and_is_freed(runtime: Path) -> None:
         folder.locked(path, timeout=0).__enter__()
     with folder.locked(path, timeout=0):
         pass
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None or os.getuid() != 0, reason="needs a mount of its own")
+@pytest.mark.parametrize(("options", "reason"), [("size=4k", "No space left"), ("ro", "Read-only file system")])
+def test_a_full_or_read_only_folder_is_named(tmp_path: Path, options: str, reason: str) -> None:
+    use = (
+        "from nbllama.worker import connection, starting, runtime_dir\n"
+        "starting._has_llama_cpp = lambda: True\n"
+        "try:\n    runtime_dir.write_json(runtime_dir.connection_file(), {'a': 'x' * 9000})\n    connection.ensure()\n"
+        "except connection.WorkerError as error: print(error)"
+    )
+    script = f'mount -t tmpfs -o {options},mode=700 none "{tmp_path}" || exit 77; exec "{sys.executable}" -c "{use}"'
+    environment = {**os.environ, "NBLLAMA_RUNTIME_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], env=environment, capture_output=True, text=True)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        done = subprocess.CompletedProcess([], 0, str(folder.unusable(tmp_path, OSError(28, reason))), "")
+
+    assert done.stdout.startswith(f"{tmp_path} cannot be used as the runtime folder: {reason}")
+    assert "NBLLAMA_RUNTIME_DIR" in done.stdout

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nbllama.wire.errors import ApiError
 from nbllama.worker import connection
 from nbllama.worker.errors import WorkerDied
 
@@ -51,6 +52,17 @@ def test_one_request_in_both_ways(scripted: connection.Endpoint) -> None:
     assert [event.name for event in events][-1] == "message_stop"
     assert seen["nbllama-model"] == "model"
     assert trace["ending"] == "done"
+
+
+def test_the_log_holds_neither_prompt_nor_answer(scripted: connection.Endpoint) -> None:
+    connection.request_json(scripted, "POST", "/v1/messages", asking("count my-diary"))
+    with pytest.raises(ApiError):
+        connection.request_json(scripted, "POST", "/v1/messages", {"max_tokens": "my-diary"})
+    log = Path(scripted.info["log"]).read_text()
+
+    assert "POST /v1/messages 200" in log
+    assert "my-diary" not in log
+    assert WORDS not in log
 
 
 def test_a_client_that_leaves_frees_its_slot(scripted: connection.Endpoint) -> None:
