@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbllama.cli.main import main
+from nbllama.notebook.kernel_link import link
 from nbllama.notebook.magics import run_command
 from nbllama.worker import connection
 
@@ -51,6 +52,7 @@ def test_it_runs_beside_ours_and_status_warns(
     assert (found.protocol, found.pid) == (2, other)
     assert ours.pid != other
     run_command(["status"])
+    link.detach()
     assert f"warning     worker {other} of nbllama" in capsys.readouterr().out
     assert main(["clean", "--yes"]) == 1
     assert connection.stop(found.endpoint)
