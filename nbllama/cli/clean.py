@@ -15,7 +15,7 @@ from nbllama.cli.amounts import count, size
 from nbllama.errors import NbllamaError
 
 _LOCK_SECONDS = 5.0
-_RUNTIME_NAMES = re.compile(r"\.?nbllama-p\d+\..*|p\d+-\d+\.sock|\.?interpreter\.json.*")
+_RUNTIME_NAMES = re.compile(r"\.?nbllama-p\d+\..*|p\d+-\d+\.sock|\.?(interpreter|crashes|library-trial)\.json.*")
 
 
 class CleanError(NbllamaError):

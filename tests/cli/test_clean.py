@@ -60,6 +60,8 @@ def test_after_stop_and_clean_nothing_is_left(home: Home) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"a worker is running (pid {pid})" in refused.stderr
     assert home.nbllama("stop").returncode == 0
+    for name in ("crashes.json", "library-trial.json", "nbllama-p1.log.1", ".interpreter.json.x1y2"):
+        home.write(f"run/{name}")
     cleaned = home.nbllama("clean", "--yes")
     assert cleaned.returncode == 0, cleaned.stderr
     for line in ("4.0 kB  1 file", "2.0 kB  1 file", "models/some.gguf", "wheels/0123", "run/nbllama-p1.log"):
