@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tornado.httpserver import HTTPServer
@@ -16,22 +15,12 @@ from nbllama.worker.identity import Identity
 from nbllama.worker.lifecycle import Lifecycle
 from nbllama.worker.policy import Policy
 from nbllama.worker.routes import routes
+from nbllama.worker.state import Worker
 
 if TYPE_CHECKING:
     from nbllama.answer.service import Service
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Worker:
-    """What the endpoints work with. `secret` must come in each request's `nbllama-secret`; None on a socket."""
-
-    service: Service
-    lifecycle: Lifecycle
-    identity: Identity
-    secret: str | None = field(default=None, repr=False)
-    policy: Policy = field(default_factory=Policy)
 
 
 class WorkerApplication(Application):

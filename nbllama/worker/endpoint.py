@@ -19,7 +19,7 @@ from nbllama.wire.errors import ApiError, AuthenticationFailed, InvalidRequest, 
 from nbllama.worker.client_http import SECRET_HEADER
 
 if TYPE_CHECKING:
-    from nbllama.worker.app import Worker
+    from nbllama.worker.state import Worker
 
 log = logging.getLogger(__name__)
 
