@@ -27,3 +27,10 @@ python3 -m venv "$scratch/full"
 grep -q 'nbllama.*OK' "$scratch/extensions"
 here=$PWD
 (cd / && "$scratch/full/bin/python" "$here/.ci/installed.py" "$scratch/full/bin/nbllama" "$scratch/run2")
+
+# And nothing is left of it after stop, clean and uninstall.
+(cd / && export HOME=$scratch/home NBLLAMA_RUNTIME_DIR=$scratch/run2 && mkdir "$HOME" &&
+    { "$scratch/full/bin/nbllama" stop || true; } && "$scratch/full/bin/nbllama" clean --yes)
+"$scratch/full/bin/python" -m pip uninstall --quiet --yes nbllama
+left=$(find "$scratch/full" "$scratch/run2" "$scratch/home" -iname '*nbllama*' 2>/dev/null || true)
+[ -z "$left" ] || { echo "left after the uninstall: $left"; exit 1; }

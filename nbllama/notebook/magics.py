@@ -162,6 +162,7 @@ def _worker_status() -> str:
         f"{status['requests_waiting']} waiting",
     ]
     lines += [f"model       {_model_line(model)}" for model in status["models"]]
+    lines += [f"warning     {warning}" for model in status["models"] for warning in model.get("warnings", [])]
     lines += [f"built with  {model['build']}" for model in status["models"] if model.get("build")]
     lines += [f"request     {request.get('model')}: {_progress(request)}" for request in status.get("requests", [])]
     attached = ", ".join(f"{kind} {n}" for kind, n in sorted(status.get("attached_as", {}).items()))

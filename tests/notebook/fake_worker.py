@@ -43,6 +43,7 @@ MODEL = {
     "n_params": 4_800_000,
     "size_bytes": 5_000_000,
     "error": None,
+    "warnings": ["its build is worked around"],
 }
 
 

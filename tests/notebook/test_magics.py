@@ -252,6 +252,7 @@ def test_commands(shell: Shell, worker: FakeWorker, capsys: pytest.CaptureFixtur
 
     assert printed.count("model       fake, loaded, 4.8 M parameters, context 512 tokens, default") == 2
     assert "1 running" in printed
+    assert "warning     its build is worked around" in printed
     assert "loaded smollm2" in printed
     assert "%%llama            ask" in printed
     assert "stopping the worker" in printed
