@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
 from nbllama.wire.records import RequestRecord
-from nbllama.wire.requests import parse_count_tokens_request, parse_messages_request
+from nbllama.wire.requests import MessagesRequest, messages_request, parse_count_tokens_request
+from nbllama.wire.validation import parse_json
 
 T = TypeVar("T")
 
@@ -46,7 +46,6 @@ class Service:
     """Start it in a running event loop, close it in the same one."""
 
     def __init__(self, settings: ServiceSettings, *, load: Loader | None = None) -> None:
-        self._settings = settings
         self._engine = EngineLoop(max_waiting=settings.max_waiting, dispatch=self._dispatch)
         loader = load or load_runtime(settings.threads, settings.trial_memory)
         self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader)
@@ -86,7 +85,7 @@ class Service:
         """
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
-        request = await _parsed(parse_messages_request, body)
+        sent, request = await _parsed(_read, body)
         entry = self._entry_for(request.model, default_model)
         recorder = Recorder(
             id=request_id,
@@ -94,7 +93,7 @@ class Service:
             client=client,
             model=request.model,
             stream=request.stream,
-            request=await _parsed(json.loads, body),
+            request=sent,
             ignored=request.ignored,
             keep=self._ended,
         )
@@ -208,3 +207,9 @@ class Service:
 
 async def _parsed(parse: Callable[[bytes], T], body: bytes) -> T:
     return parse(body) if len(body) < PARSE_ASIDE_BYTES else await asyncio.to_thread(parse, body)
+
+
+def _read(body: bytes) -> tuple[dict[str, Any], MessagesRequest]:
+    """The JSON as sent, for the record, and the request: parsed once."""
+    sent = parse_json(body)
+    return sent, messages_request(sent)

@@ -36,7 +36,6 @@ class CallReader:
         self._is_object = False
         self._held: list[str] = []
         self._arguments: str | None = None
-        self._sent = False
         self._broken: MarkerSearch | None = None
         self._pieces: list[Piece] = []
         self._steps: dict[str, Callable[[str, int], int]] = {

@@ -177,6 +177,7 @@ def _models() -> str:
     endpoint = link.endpoint(on_wait=print)
     if not endpoint.is_worker:
         return "\n".join(model["id"] for model in connection.request_json(endpoint, "GET", "/v1/models")["data"])
+    # Refused with the reason if the default is no model; status passes over that.
     connection.request_json(endpoint, "GET", "/v1/models")
     models = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
     return "\n".join(_model_line(model) for model in models)

@@ -111,7 +111,12 @@ class MessagesRequest(CountTokensRequest):
 
 def parse_messages_request(body: bytes) -> MessagesRequest:
     """The request of a body for `/v1/messages`. Raises InvalidRequest."""
-    request = _parse(body, MessagesRequest)
+    return messages_request(parse_json(body))
+
+
+def messages_request(sent: dict[str, Any]) -> MessagesRequest:
+    """The same for a body that is JSON already, which stays as it was sent."""
+    request = _checked(sent, MessagesRequest)
     check_thinking(request.thinking, request.max_tokens, request.tool_choice)
     if any(not stop.strip() for stop in request.stop_sequences):
         raise InvalidRequest("stop_sequences: each stop sequence must contain non-whitespace")
@@ -122,14 +127,14 @@ def parse_messages_request(body: bytes) -> MessagesRequest:
 
 def parse_count_tokens_request(body: bytes) -> CountTokensRequest:
     """The request of a body for `/v1/messages/count_tokens`. Raises InvalidRequest."""
-    request = _parse(body, CountTokensRequest)
+    request = _checked(parse_json(body), CountTokensRequest)
     check_thinking(request.thinking, None, request.tool_choice)
     return request
 
 
-def _parse(body: bytes, kind: type[_Request]) -> _Request:
+def _checked(sent: dict[str, Any], kind: type[_Request]) -> _Request:
     # A null is what a client writes for a field that it leaves out.
-    data = {name: value for name, value in parse_json(body).items() if value is not None}
+    data = {name: value for name, value in sent.items() if value is not None}
     _refuse_unsupported(data)
     request = validate(kind, data)
     check_messages(request.messages)

@@ -275,13 +275,13 @@ def test_cancelled_while_the_model_loads(script: Callable[..., str]) -> None:
 def test_client_gone_while_the_model_loads_leaves_no_job(script: Callable[..., str]) -> None:
     async def check() -> None:
         load = HeldLoader(rules=[{"answer": "word " * 500, "delay_s": 0.01}])
-        async with serving(script(), load=load) as service:
+        async with serving(model := script(), load=load) as service:
             answer = await service.messages(body(stream=True), client="local", request_id="gone")
             events = answer.events()
             assert isinstance(await anext(events), Ping)
             await events.aclose()
             load.go.set()
-            await service.load(service._settings.model)
+            await service.load(model)
 
             assert service.trace("gone", "local")["ending"] == "cancelled"
             assert service._engine.n_jobs("play") == (0, 0)
@@ -324,9 +324,9 @@ def test_closing_stops_a_load(script: Callable[..., str]) -> None:
         return ScriptedRuntime(Script())
 
     async def check() -> None:
-        service = Service(ServiceSettings(model=script()), load=load)
+        service = Service(ServiceSettings(model=(model := script())), load=load)
         await service.start()
-        task = asyncio.create_task(service.load(service._settings.model))
+        task = asyncio.create_task(service.load(model))
         await asyncio.sleep(0.1)
         await service.close()
 
@@ -355,9 +355,9 @@ def test_a_failing_decode_ends_the_stream_with_one_error(script: Callable[..., s
 
 def test_closing_ends_running_streams_with_an_error(script: Callable[..., str]) -> None:
     async def check() -> None:
-        service = Service(ServiceSettings(model=script(rules=[{"answer": "word " * 500, "delay_s": 0.01}])))
+        service = Service(ServiceSettings(model=(model := script(rules=[{"answer": "word " * 500, "delay_s": 0.01}]))))
         await service.start()
-        await service.load(service._settings.model)
+        await service.load(model)
         task = asyncio.create_task(ask(service))
         await asyncio.sleep(0.2)
         await service.close()
@@ -401,8 +401,8 @@ def test_unloading_ends_running_streams_and_says_so(script: Callable[..., str]) 
 
 def test_prompt_too_long_is_refused_before_any_work(script: Callable[..., str]) -> None:
     async def check() -> None:
-        async with serving(script(n_ctx=64)) as service:
-            await service.load(service._settings.model)
+        async with serving(model := script(n_ctx=64)) as service:
+            await service.load(model)
             with pytest.raises(InvalidRequest, match=r"^prompt is too long: \d+ tokens > 63 maximum$"):
                 await ask(service, "word " * 100)
 
@@ -414,8 +414,8 @@ def test_prompt_too_long_is_refused_before_any_work(script: Callable[..., str]) 
 def test_queue_full_is_529_with_retry_after(script: Callable[..., str]) -> None:
     async def check() -> None:
         rules = [{"answer": "word " * 50, "delay_s": 0.01}]
-        async with serving(script(rules=rules, max_sequences=1), max_waiting=1) as service:
-            await service.load(service._settings.model)
+        async with serving(model := script(rules=rules, max_sequences=1), max_waiting=1) as service:
+            await service.load(model)
             tasks = [asyncio.create_task(ask(service, id=f"r{i}")) for i in range(2)]
             await asyncio.sleep(0.1)
             with pytest.raises(Overloaded) as refused:
@@ -487,9 +487,9 @@ def test_a_model_whose_template_is_broken_is_freed(script: Callable[..., str], m
 def test_another_context_is_refused_while_the_model_loads(script: Callable[..., str]) -> None:
     async def check() -> None:
         load = HeldLoader(n_ctx=512)
-        async with serving(script(), load=load) as service:
-            first = asyncio.create_task(service.load(service._settings.model, ctx=512))
-            second = asyncio.create_task(service.load(service._settings.model, ctx=256))
+        async with serving(model := script(), load=load) as service:
+            first = asyncio.create_task(service.load(model, ctx=512))
+            second = asyncio.create_task(service.load(model, ctx=256))
             await asyncio.sleep(0.1)
             load.go.set()
 
@@ -612,8 +612,8 @@ def test_the_demo_model_calls_a_tool_and_answers_from_its_result() -> None:
 
 def test_a_script_gets_the_context_that_was_asked_for(script: Callable[..., str]) -> None:
     async def check() -> None:
-        async with serving(script(n_ctx=64), ctx=32) as service:
-            loaded = await service.load(service._settings.model)
+        async with serving(model := script(n_ctx=64), ctx=32) as service:
+            loaded = await service.load(model)
 
             assert loaded["n_ctx"] == 32
 
