@@ -37,11 +37,11 @@ class Door:
 
 
 @contextlib.contextmanager
-def serving(model: str, *arguments: str) -> Iterator[Door]:
-    """A door to a worker of its own, on a free port; both are gone at the end."""
+def serving(model: str, *arguments: str, python: str = sys.executable) -> Iterator[Door]:
+    """A door to a worker of its own, on a free port, run by `python`; both are gone at the end."""
     with tempfile.TemporaryDirectory(prefix="nb-", dir="/tmp") as folder:
         env = {**os.environ, "NBLLAMA_RUNTIME_DIR": f"{folder}/run"}
-        command = [sys.executable, "-m", "nbllama", "serve", "--model", model, "--port", "0", "--token", TOKEN]
+        command = [python, "-m", "nbllama", "serve", "--model", model, "--port", "0", "--token", TOKEN]
         with subprocess.Popen([*command, *arguments], env=env, stdout=subprocess.PIPE, text=True) as process:
             try:
                 line = process.stdout.readline() if process.stdout else ""
@@ -52,7 +52,7 @@ def serving(model: str, *arguments: str) -> Iterator[Door]:
             finally:
                 process.terminate()
                 process.wait(60)
-                subprocess.run([sys.executable, "-m", "nbllama", "stop"], env=env, capture_output=True, check=False)
+                subprocess.run([python, "-m", "nbllama", "stop"], env=env, capture_output=True, check=False)
 
 
 def _log(folder: str) -> str:

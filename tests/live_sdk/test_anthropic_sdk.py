@@ -9,7 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from tests.live_sdk.conftest import Door
+from tests.serve_process import TOKEN, Door
 
 WEATHER: Any = {
     "name": "get_weather",
@@ -26,7 +26,7 @@ STRICT: Any = {"_strict_response_validation": True, "max_retries": 0}
 
 @pytest.fixture(scope="module")
 def client(door: Door) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=door.url, api_key=door.token, **STRICT)
+    return anthropic.Anthropic(base_url=door.url, api_key=TOKEN, **STRICT)
 
 
 def text_of(message: anthropic.types.Message) -> str:
@@ -118,7 +118,7 @@ def test_an_unknown_model_is_answered_by_the_default(client: anthropic.Anthropic
 
 def test_async_ten_at_once(door: Door) -> None:
     async def ask() -> list[str]:
-        async with anthropic.AsyncAnthropic(base_url=door.url, api_key=door.token, **STRICT) as client:
+        async with anthropic.AsyncAnthropic(base_url=door.url, api_key=TOKEN, **STRICT) as client:
 
             async def one(stream: bool) -> str:
                 if not stream:
