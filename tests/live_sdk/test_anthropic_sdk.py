@@ -42,7 +42,8 @@ def test_create(client: anthropic.Anthropic) -> None:
     assert message._request_id and message._request_id.startswith("req_")
 
 
-def test_stream_is_the_same_message(client: anthropic.Anthropic) -> None:
+def test_stream_is_the_same_message(slow_door: Door) -> None:
+    client = anthropic.Anthropic(base_url=slow_door.url, api_key=TOKEN, **STRICT)
     created = client.messages.create(**HELLO)
     with client.messages.stream(**HELLO) as stream:
         pieces = list(stream.text_stream)
