@@ -228,12 +228,30 @@ class LlamaRuntime:
     def clear(self, sequence: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
+    def saved_size(self, sequence: int) -> int:
+        return int(llama_cpp.llama_state_seq_get_size_ext(self._context, sequence, 0))
+
+    def save(self, sequence: int) -> npt.NDArray[np.uint8] | None:
+        cells = np.empty(self.saved_size(sequence), dtype=np.uint8)
+        n = llama_cpp.llama_state_seq_get_data_ext(self._context, _bytes_of(cells), cells.nbytes, sequence, 0)
+        return cells if n == cells.nbytes else None
+
+    def restore(self, sequence: int, cells: npt.NDArray[np.uint8]) -> bool:
+        if llama_cpp.llama_state_seq_set_data_ext(self._context, _bytes_of(cells), cells.nbytes, sequence, 0):
+            return True
+        self.clear(sequence)
+        return False
+
     def close(self) -> None:
         if self._context is not None:
             llama_cpp.llama_batch_free(self._batch)
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)
             self._context = self._model = self._memory = None
+
+
+def _bytes_of(cells: npt.NDArray[np.uint8]) -> Any:
+    return cells.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def check_file(path: Path) -> None:

@@ -42,10 +42,13 @@ class _Model:
 
 
 class EngineLoop:
-    """Runs all models' lanes in turn. `max_waiting` bounds the jobs of a model beyond those that can run at once."""
+    """Runs all models' lanes in turn. `max_waiting` bounds the jobs of a model beyond those that can run at once.
 
-    def __init__(self, *, max_waiting: int = 256, dispatch: Dispatch = deliver_directly) -> None:
+    `cache_bytes` bounds, for each model, the prefixes that wait in memory outside the model's own cells."""
+
+    def __init__(self, *, max_waiting: int = 256, cache_bytes: int = 0, dispatch: Dispatch = deliver_directly) -> None:
         self._max_waiting = max_waiting
+        self._cache_bytes = cache_bytes
         self._dispatch = dispatch
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._models: dict[str, _Model] = {}
@@ -62,7 +65,7 @@ class EngineLoop:
             if self._closing:
                 runtime.close()
             else:
-                self._models[name] = _Model(Lane(runtime))
+                self._models[name] = _Model(Lane(runtime, cache_bytes=self._cache_bytes))
 
     def remove_model(self, name: str, done: Callable[[], None] = lambda: None) -> None:
         """Ends the model's jobs, frees its memory, then calls `done` in the engine thread.

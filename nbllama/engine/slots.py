@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """The length of the longest common prefix. Bisects over slices, which compare at C speed."""
+    if type(a) is not type(b):
+        # A list and a tuple are never equal.
+        a, b = tuple(a), tuple(b)
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
@@ -96,6 +99,27 @@ class SlotTable:
         slot.holder = None
         self._touch(slot)
 
+    def fill(self, index: int, tokens: Sequence[int]) -> None:
+        """Records what was put into a slot that nobody holds."""
+        self._slots[index].tokens = list(tokens)
+        self._touch(self._slots[index])
+
+    def least_missed_free(self) -> int | None:
+        """The free slot whose tokens are missed least: an empty one, else the one used longest ago."""
+        free = [slot for slot in self._slots if slot.holder is None]
+        return min(free, key=lambda slot: (bool(slot.tokens), slot.last_used)).index if free else None
+
+    def idle(self) -> list[tuple[int, int]]:
+        """(slot, cells that only it needs) of every prefix that nobody computes on, used longest ago first."""
+        idle = sorted((slot for slot in self._slots if slot.holder is None and slot.tokens), key=_last_used)
+        others = [slot.tokens for slot in self._slots if slot.holder is not None]
+        found = []
+        for slot in reversed(idle):
+            shared = max((common_prefix(slot.tokens, tokens) for tokens in others), default=0)
+            found.append((slot.index, len(slot.tokens) - shared))
+            others.append(slot.tokens)
+        return found[::-1]
+
     def oldest_idle(self) -> int | None:
         """The slot whose cells are missed least: held by nobody, used longest ago."""
         idle = [slot for slot in self._slots if slot.holder is None and slot.tokens]
@@ -108,3 +132,7 @@ class SlotTable:
     def _touch(self, slot: Slot) -> None:
         self._clock += 1
         slot.last_used = self._clock
+
+
+def _last_used(slot: Slot) -> int:
+    return slot.last_used
