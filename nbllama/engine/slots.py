@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-
 SMALL_LOSS = 16
 """Tokens that are recomputed sooner than a sequence is copied: a trimmed end, the last line of a prompt."""
 
