@@ -96,7 +96,9 @@ class ScriptedVocabulary:
     def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
         if parse_control and text in self._control:
             return [self._control[text]]
-        return [token for match in _WORDS.finditer(text) for token in self._word(match.group().encode())]
+        return [
+            token for match in _WORDS.finditer(text) for token in self._word(match.group().encode(errors="replace"))
+        ]
 
     def piece(self, token: int) -> bytes:
         return self._pieces[token]
