@@ -77,7 +77,7 @@ class SlotTable:
         kept = common_prefix(best_free.tokens, reusable)
         if kept and len(best_free.tokens) - kept <= self._may_be_lost(kept):
             return Placement(best_free.index, kept, None)
-        target = min(free, key=lambda slot: (bool(slot.tokens), slot.worth, slot.last_used))
+        target = min(free, key=_missed)
         if not self._can_share:
             return Placement(target.index, common_prefix(target.tokens, reusable), None)
         source = max(self._slots, key=lambda slot: common_prefix(slot.tokens, reusable))
@@ -113,13 +113,14 @@ class SlotTable:
 
     def fill(self, index: int, tokens: Sequence[int]) -> None:
         """Records what was put into a slot that nobody holds."""
-        self._slots[index].tokens = list(tokens)
-        self._touch(self._slots[index])
+        slot = self._slots[index]
+        slot.tokens, slot.copied, slot.worth = list(tokens), 0, self._worth_of_the_last_lost + len(tokens)
+        self._touch(slot)
 
     def least_missed_free(self) -> int | None:
-        """The free slot whose tokens are missed least: an empty one, else the one used longest ago."""
+        """The free slot whose tokens are missed least."""
         free = [slot for slot in self._slots if slot.holder is None]
-        return min(free, key=lambda slot: (bool(slot.tokens), slot.last_used)).index if free else None
+        return min(free, key=_missed).index if free else None
 
     def idle(self) -> list[tuple[int, int]]:
         """(slot, cells that only it needs) of every prefix that nobody computes on, used longest ago first."""
@@ -151,6 +152,11 @@ class SlotTable:
     def _touch(self, slot: Slot) -> None:
         self._clock += 1
         slot.last_used = self._clock
+
+
+def _missed(slot: Slot) -> tuple[bool, int, int]:
+    """An empty one is not missed at all."""
+    return (bool(slot.tokens), slot.worth, slot.last_used)
 
 
 def _last_used(slot: Slot) -> int:
