@@ -40,6 +40,7 @@ DOORS: dict[str, set[str]] = {
     # The hooks of `%load_ext` name its type; that they do not load it is tested below.
     "IPython": {"notebook", "__init__.py"},
     "ipywidgets": {"notebook"},
+    "pypdf": {"answer/pdf_text.py"},
     "numpy": {"engine", "chat/grammar.py"},
 }
 

@@ -57,7 +57,7 @@ class Recorder:
         record = self.record
         record.prompt = prompt.text
         record.prompt_ids = ids
-        record.warnings = list(warnings)
+        record.warnings += warnings
         record.spans = [
             {
                 "start": span.start,
