@@ -257,6 +257,15 @@ def _check_memory(path: Path) -> None:
         raise LoadFailed(f"{path} needs {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free")
 
 
+def default_cache_bytes() -> int:
+    """How much a model's prefixes may take outside its cells: an eighth of the machine's memory, at most 2 GiB."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 1 << 30
+    return min(2 << 30, total // 8)
+
+
 def _page_cache() -> int:
     """Bytes of file cache, which the kernel gives back. 0 where /proc does not tell."""
     try:

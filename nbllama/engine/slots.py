@@ -18,6 +18,9 @@ SMALL_LOSS = 16
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """The length of the longest common prefix. Bisects over slices, which compare at C speed."""
+    if type(a) is not type(b):
+        # A list and a tuple are never equal.
+        a, b = tuple(a), tuple(b)
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
@@ -74,7 +77,7 @@ class SlotTable:
         kept = common_prefix(best_free.tokens, reusable)
         if kept and len(best_free.tokens) - kept <= self._may_be_lost(kept):
             return Placement(best_free.index, kept, None)
-        target = min(free, key=lambda slot: (bool(slot.tokens), slot.worth, slot.last_used))
+        target = min(free, key=_missed)
         if not self._can_share:
             return Placement(target.index, common_prefix(target.tokens, reusable), None)
         source = max(self._slots, key=lambda slot: common_prefix(slot.tokens, reusable))
@@ -108,6 +111,28 @@ class SlotTable:
         slot.worth = self._worth_of_the_last_lost + len(slot.tokens) - slot.copied
         self._touch(slot)
 
+    def fill(self, index: int, tokens: Sequence[int]) -> None:
+        """Records what was put into a slot that nobody holds."""
+        slot = self._slots[index]
+        slot.tokens, slot.copied, slot.worth = list(tokens), 0, self._worth_of_the_last_lost + len(tokens)
+        self._touch(slot)
+
+    def least_missed_free(self) -> int | None:
+        """The free slot whose tokens are missed least."""
+        free = [slot for slot in self._slots if slot.holder is None]
+        return min(free, key=_missed).index if free else None
+
+    def idle(self) -> list[tuple[int, int]]:
+        """(slot, cells that only it needs) of every prefix that nobody computes on, used longest ago first."""
+        idle = sorted((slot for slot in self._slots if slot.holder is None and slot.tokens), key=_last_used)
+        others = [slot.tokens for slot in self._slots if slot.holder is not None]
+        found = []
+        for slot in reversed(idle):
+            shared = max((common_prefix(slot.tokens, tokens) for tokens in others), default=0)
+            found.append((slot.index, len(slot.tokens) - shared))
+            others.append(slot.tokens)
+        return found[::-1]
+
     def oldest_idle(self) -> int | None:
         """The slot whose cells are missed least: held by nobody, used longest ago."""
         idle = [slot for slot in self._slots if slot.holder is None and slot.tokens]
@@ -127,3 +152,12 @@ class SlotTable:
     def _touch(self, slot: Slot) -> None:
         self._clock += 1
         slot.last_used = self._clock
+
+
+def _missed(slot: Slot) -> tuple[bool, int, int]:
+    """An empty one is not missed at all."""
+    return (bool(slot.tokens), slot.worth, slot.last_used)
+
+
+def _last_used(slot: Slot) -> int:
+    return slot.last_used
