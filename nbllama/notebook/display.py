@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from html import escape
 from typing import Any, Protocol
 
 from IPython.display import DisplayHandle, display
 
 from nbllama.notebook import markup
 from nbllama.notebook.answer_view import AnswerView
+from nbllama.notebook.visible import visible
 
 INTERVAL = 0.1
 """Seconds between two updates: each one rewrites the whole output (300 updates at 10/s cost the browser a tenth)."""
@@ -73,7 +73,7 @@ class TerminalScreen:
 
     def finish(self, view: AnswerView, footer: str) -> None:
         self.show(view)
-        print(f"\n[{footer}]" if footer else "", flush=True)
+        print(f"\n[{visible(footer)}]" if footer else "", flush=True)
 
 
 def bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
@@ -88,8 +88,8 @@ def html(view: AnswerView, footer: str = "") -> str:
     if not parts and not notes:
         notes = ["…"]
     if notes:
-        parts.append(f'<div style="{_SMALL}">{escape(" · ".join(notes))}</div>')
-    return "".join(parts)
+        parts.append(f'<div style="{_SMALL}">{markup.plain(" · ".join(notes))}</div>')
+    return markup.static("".join(parts))
 
 
 def plain(view: AnswerView) -> str:
@@ -102,7 +102,7 @@ def plain(view: AnswerView) -> str:
     ]
     if view.ending in ("interrupted", "failed"):
         parts.append(f"[{_ENDINGS[view.ending]}]")
-    return "\n\n".join(part for part in parts if part)
+    return visible("\n\n".join(part for part in parts if part))
 
 
 def _block(view: AnswerView, block: dict[str, Any]) -> str:
@@ -120,11 +120,11 @@ def _thinking(text: str, *, still: bool) -> str:
     if not text:
         return ""
     label = "Thinking …" if still else f"Thinking ({len(text.split())} words)"
-    thought = f'<div style="{_THOUGHT}">{escape(text)}</div>'
+    thought = f'<div style="{_THOUGHT}">{markup.plain(text)}</div>'
     return f'<details style="{_BOX}"><summary style="cursor:pointer">{label}</summary>{thought}</details>'
 
 
 def _tool_call(block: dict[str, Any], *, still: bool) -> str:
     arguments = "…" if still else markup.code(json.dumps(block.get("input"), indent=2, ensure_ascii=False))
-    name = escape(str(block.get("name")))
+    name = markup.plain(str(block.get("name")))
     return f'<div style="{_BOX}"><span style="opacity:0.65">tool call</span> <strong>{name}</strong> {arguments}</div>'
