@@ -1,0 +1,38 @@
+"""The stop button and Ctrl-C, while a cell waits for a model.
+
+What a kernel raises: KeyboardInterrupt in an ordinary cell, asyncio.CancelledError in a cell with a top-level `await`
+(ipykernel cancels the cell's task). Both stop "Run all".
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class Interrupts:
+    """Inside, an interrupt raises KeyboardInterrupt at once; with `held`, it is dropped, for whoever ends already.
+
+    While a cell with `await` runs, ipykernel's own handler only asks the event loop to cancel the cell. Code that
+    blocks this loop would see that after its answer had ended. Outside the main thread, and where interrupts are
+    ignored, nothing changes."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
+            self._before = signal.signal(signal.SIGINT, self._interrupted)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if not self.held:
+            raise KeyboardInterrupt
