@@ -17,6 +17,7 @@ INTERVAL = 0.1
 
 # Literal values only: classes, theme colours and <style> do not survive an untrusted notebook.
 _SMALL = "font-size:0.85em;opacity:0.65;margin:2px 0"
+_ENDED = "font-size:0.9em;font-weight:600;margin:4px 0"
 _BOX = "border:1px solid rgba(128,128,128,0.4);border-radius:4px;padding:4px 10px;margin:4px 0 8px 0"
 _THOUGHT = "white-space:pre-wrap;max-height:300px;overflow:auto;margin:4px 0 0 0;opacity:0.75"
 
@@ -84,7 +85,9 @@ def bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
 def html(view: AnswerView, footer: str = "") -> str:
     """Everything from the model escaped; the look in literal styles, for light and dark, trusted and not."""
     parts = [_block(view, block) for block in view.blocks]
-    notes = [note for note in (view.waiting, _ENDINGS.get(view.ending, ""), footer) if note]
+    if ending := _ENDINGS.get(view.ending):
+        parts.append(f'<div style="{_ENDED}">■ {ending}</div>')
+    notes = [note for note in (view.waiting, footer) if note]
     if not parts and not notes:
         notes = ["…"]
     if notes:

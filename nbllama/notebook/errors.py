@@ -81,6 +81,7 @@ _FIXES_BY_MESSAGE = {
     "has no vision": "send text only, or load a model that sees images: `%llama load REF`",
     "of memory": "load a smaller model (`%llama load REF`), or free memory: other kernels hold some",
     "is not a GGUF file": _OTHER_FILE,
+    "does not exist": _OTHER_FILE,
     "cannot read ": _OTHER_FILE,
     "llama.cpp cannot load": _OTHER_FILE,
     "room for a context": "set a smaller NBLLAMA_CTX: `%llama stop`, restart the kernel",

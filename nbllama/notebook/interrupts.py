@@ -6,10 +6,32 @@ What a kernel raises: KeyboardInterrupt in an ordinary cell, asyncio.CancelledEr
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from types import FrameType
 from typing import Any
+
+TICK = 0.1
+"""Seconds until an interrupt of an awaiting cell is seen."""
+
+
+class Awake:
+    """Inside, the running event loop wakes ten times a second.
+
+    ipykernel's handler asks the loop to cancel the cell without waking it (tornado's `add_callback` does that only for
+    other threads): an `await` to which no byte comes would not be interrupted before one does."""
+
+    def __enter__(self) -> Awake:
+        self._loop = asyncio.get_running_loop()
+        self._tick()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._next.cancel()
+
+    def _tick(self) -> None:
+        self._next = self._loop.call_later(TICK, self._tick)
 
 
 class Interrupts:
@@ -29,8 +51,10 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        # A stream may be closed late, or by another thread: then the handler is someone else's already.
+        if self._before is not None and threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGINT) == self._interrupted:
+                signal.signal(signal.SIGINT, self._before)
             self._before = None
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:

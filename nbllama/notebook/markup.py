@@ -15,6 +15,7 @@ from typing import Any
 
 from nbllama.notebook.visible import visible
 
+_CODE = "background:rgba(128,128,128,0.12);border-radius:4px;padding:6px 10px;white-space:pre-wrap"
 _LINKS = ("http://", "https://", "mailto:")
 
 
@@ -25,7 +26,7 @@ def to_html(text: str) -> str:
 
 def code(text: str) -> str:
     """Text as a block of code."""
-    return f"<pre><code>{escape(visible(text))}</code></pre>"
+    return f'<pre style="{_CODE}"><code>{escape(visible(text))}</code></pre>'
 
 
 def plain(text: str) -> str:
@@ -38,7 +39,8 @@ def static(html: str) -> str:
 
     MathJax would run over a model's `$…$` (nbconvert's 2.7 and JupyterLab's 3 know one class each), and
     `\\href{javascript:…}` is math to it. In Markdown a blank line ends the HTML: what follows would be Markdown."""
-    return f'<div class="tex2jax_ignore mathjax_ignore" style="overflow-wrap:anywhere">{html}</div>'.replace(
+    # Of the styles that break long words, an untrusted notebook keeps this one.
+    return f'<div class="tex2jax_ignore mathjax_ignore" style="overflow-wrap:break-word">{html}</div>'.replace(
         "\n", "&#10;"
     )
 
@@ -50,6 +52,9 @@ def _renderer() -> Callable[[str], str]:
     class SafeRenderer(mistune.HTMLRenderer):
         def image(self, text: str, url: str, title: str | None = None) -> str:
             return text
+
+        def block_code(self, code: str, info: str | None = None) -> str:
+            return f'<pre style="{_CODE}"><code>{escape(code)}</code></pre>'
 
         def link(self, text: str, url: str, title: str | None = None) -> str:
             if not url.lower().startswith(_LINKS):

@@ -43,7 +43,7 @@ def rows(record: dict[str, Any], text: str) -> list[tuple[str, str]]:
 
 def html(table: list[tuple[str, str]]) -> str:
     """Static and escaped; the look is in literal styles, which an untrusted notebook keeps."""
-    head = "text-align:left;vertical-align:top;padding:1px 12px 1px 0;font-weight:600"
+    head = "text-align:left;vertical-align:top;padding:1px 12px 1px 0;font-weight:600;white-space:nowrap"
     cell = "text-align:left;padding:1px 0;white-space:pre-wrap"
     lines = [
         f'<tr><th style="{head}">{markup.plain(name)}</th><td style="{cell}">{markup.plain(value)}</td></tr>'

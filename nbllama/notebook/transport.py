@@ -14,7 +14,7 @@ from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook.errors import interrupted
-from nbllama.notebook.interrupts import Interrupts
+from nbllama.notebook.interrupts import Awake, Interrupts
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.open_streams import open_streams
 from nbllama.notebook.trace import remember
@@ -172,6 +172,10 @@ class AsyncTransport:
         self._carrier: tuple[Endpoint, Any] | None = None
 
     async def handle_async_request(self, request: Any) -> Any:
+        with Awake():
+            return await self._handle(request)
+
+    async def _handle(self, request: Any) -> Any:
         route = self._route
         try:
             route.check(request)
@@ -246,9 +250,10 @@ def _watched_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
         def __iter__(self) -> Iterator[bytes]:
             chunks = iter(inner)
             try:
-                # Each wait by itself: what a user does between two events is interrupted as ever.
-                while (data := _next(chunks)) is not None:
-                    yield events.feed(data)
+                # Also while the user's code has an event: in a cell with `await` nobody else would see it.
+                with Interrupts():
+                    while (data := _next(chunks)) is not None:
+                        yield events.feed(data)
             except (http.NetworkError, http.RemoteProtocolError):
                 pass
             yield events.end()
@@ -265,8 +270,9 @@ def _watched_async_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
     class WatchedStream(http.AsyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
-                async for data in inner:
-                    yield events.feed(data)
+                with Awake():
+                    async for data in inner:
+                        yield events.feed(data)
             except (http.NetworkError, http.RemoteProtocolError):
                 pass
             except asyncio.CancelledError as interrupt:
@@ -284,8 +290,7 @@ def _watched_async_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
 
 def _next(chunks: Iterator[bytes]) -> bytes | None:
     try:
-        with Interrupts():
-            return next(chunks, None)
+        return next(chunks, None)
     except KeyboardInterrupt as interrupt:
         interrupted(interrupt)
         raise

@@ -16,7 +16,7 @@ _LINE_ENDS = re.compile(r"\r(?=\n)|\r\Z")
 
 
 def visible(text: str) -> str:
-    """The text with every character that would act replaced by one that is seen: "␛" for an escape, "<U+202E>"."""
+    """The text with every character that would act replaced by one that is seen: "␛" for an escape, "[U+202E]"."""
     return _ACTING.sub(_picture, _LINE_ENDS.sub("", text))
 
 
@@ -24,4 +24,4 @@ def _picture(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
         return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"<U+{code:04X}>"
+    return "␡" if code == 0x7F else f"[U+{code:04X}]"
