@@ -16,6 +16,8 @@ from typing import Any
 from nbllama.notebook.visible import visible
 
 _CODE = "background:rgba(128,128,128,0.12);border-radius:4px;padding:6px 10px;white-space:pre-wrap"
+# JupyterLab would put a white stripe behind each line.
+_PLAIN = "background-color:transparent;padding:0"
 _LINKS = ("http://", "https://", "mailto:")
 
 
@@ -26,7 +28,7 @@ def to_html(text: str) -> str:
 
 def code(text: str) -> str:
     """Text as a block of code."""
-    return f'<pre style="{_CODE}"><code>{escape(visible(text))}</code></pre>'
+    return f'<pre style="{_CODE}"><code style="{_PLAIN}">{escape(visible(text))}</code></pre>'
 
 
 def plain(text: str) -> str:
@@ -54,7 +56,7 @@ def _renderer() -> Callable[[str], str]:
             return text
 
         def block_code(self, code: str, info: str | None = None) -> str:
-            return f'<pre style="{_CODE}"><code>{escape(code)}</code></pre>'
+            return f'<pre style="{_CODE}"><code style="{_PLAIN}">{escape(code)}</code></pre>'
 
         def link(self, text: str, url: str, title: str | None = None) -> str:
             if not url.lower().startswith(_LINKS):

@@ -17,7 +17,7 @@ E = TypeVar("E", bound=BaseException)
 
 WHOLE = "(%tb: the whole traceback)"
 _NOT_THE_USERS = {"IPython", "ipykernel", "nbllama", "anthropic", "asyncio", "contextlib"}
-_MAX_LINE = 100
+_MAX_LINE = 60
 _SHOWN = "_nbllama_shown"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import shutil
 import signal
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ SCRIPT = {
     "n_batch": 16,
     "prefill_s": 0.002,
     "rules": [
-        {"when": "slow", "answer": "word " * 3000, "delay_s": 0.05},
+        {"when": "slow", "answer": "tick " * 3000, "delay_s": 0.05},
         {"when": "call", "answer": '<tool_call>\n{"name": "f", "arguments": {"x": "' + "y " * 3000, "delay_s": 0.02},
     ],
     "default": WORDS,
@@ -53,6 +55,10 @@ class Kernel:
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
+        # jupyter_client's blocking calls leave an event loop behind in each test: collected here, not in other files.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     def run(self, code: str, *, stop_when: Callable[[dict[str, Any]], bool] | None = None, n: int = 1) -> Any:
         """The reply to a cell. At the first output for which `stop_when` holds, the kernel is interrupted `n` times."""

@@ -9,6 +9,9 @@ import pytest
 
 from tests.notebook.real_kernel import Kernel, real_kernel
 
+# Event loops that jupyter_client does not close.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SCRIPT = {"n_ctx": 60, "rules": [{"when": "break", "answer": "one two three four", "fail_after": 2}]}
 IMAGE = (
     '[{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}, '

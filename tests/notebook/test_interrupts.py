@@ -20,10 +20,13 @@ from tests.notebook.real_kernel import (
     wait_until,
 )
 
+# Event loops that jupyter_client does not close.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 ASK = 'model="model", max_tokens=4000, messages=[{"role": "user", "content": "slow"}]'
 SYNC, ASYNC = "KeyboardInterrupt", "CancelledError"
 
-# What is run, and what its interrupt raises. Each prints or shows "word" as soon as the model has said it.
+# What is run, and what its interrupt raises. Each prints or shows "tick" as soon as the model has said it.
 STREAMS = {
     "%%llama": ("%%llama -n 4000 -o partial\nslow", SYNC),
     "%%llama in a cell with await": (
@@ -41,7 +44,7 @@ STREAMS = {
     ),
     "create with stream=True, interrupted between two events": (
         f"events = nbllama.client().messages.create({ASK}, stream=True)\n"
-        "for event in events:\n    print(event, flush=True)\n    if 'word' in str(event): time.sleep(60)",
+        "for event in events:\n    print(event, flush=True)\n    if 'tick' in str(event): time.sleep(60)",
         SYNC,
     ),
     "stream in a cell with await": (
@@ -62,7 +65,7 @@ STREAMS = {
     "async create with stream=True, interrupted between two events": (
         f"events = await nbllama.async_client().messages.create({ASK}, stream=True)\n"
         "async for event in events:\n    print(event, flush=True)\n"
-        "    if 'word' in str(event): await asyncio.sleep(60)",
+        "    if 'tick' in str(event): await asyncio.sleep(60)",
         ASYNC,
     ),
 }
@@ -95,19 +98,19 @@ def check_it_stopped(kernel: Kernel) -> None:
 @pytest.mark.parametrize("way", STREAMS)
 def test_in_the_middle_of_an_answer(kernel: Kernel, way: str) -> None:
     cell, raised = STREAMS[way]
-    reply = kernel.run(cell, stop_when=shows("word"))
+    reply = kernel.run(cell, stop_when=shows("tick"))
 
     assert (reply["status"], reply["ename"]) == ("error", raised)
     assert len(kernel.traceback) < 20
     if "%%llama" in way:
-        assert kernel.shown["text/plain"].startswith("word") and "[interrupted]" in kernel.shown["text/plain"]
+        assert kernel.shown["text/plain"].startswith("tick") and "[interrupted]" in kernel.shown["text/plain"]
         assert "interrupted" in kernel.shown["text/html"]
         assert kernel.traceback == [f"{SYNC}: the model was stopped; what it had said is in nbllama.last"]
-        assert kernel.value("[partial.stop_reason, partial.content[0].text[:9]]") == [None, "word word"[:9]]
+        assert kernel.value("[partial.stop_reason, partial.content[0].text[:9]]") == [None, "tick tick"]
     wait_until(lambda: requests() == [])
     assert kernel.value("[nbllama.last.message.stop_reason, nbllama.last.message.content[0].text[:4]]") == [
         None,
-        "word",
+        "tick",
     ]
     check_it_stopped(kernel)
 
@@ -122,7 +125,7 @@ def test_while_nothing_has_come_yet(kernel: Kernel, way: str) -> None:
     assert (reply["status"], reply["ename"]) == ("error", raised)
     wait_until(lambda: requests() == [])
     # Whatever had come by then.
-    assert "word word".startswith(kernel.value("''.join(block.text for block in nbllama.last.message.content)[:9]"))
+    assert "tick tick".startswith(kernel.value("''.join(block.text for block in nbllama.last.message.content)[:9]"))
     check_it_stopped(kernel)
 
 
@@ -175,7 +178,7 @@ def test_while_it_waits_in_the_queue(kernel: Kernel, way: str) -> None:
 @pytest.mark.parametrize("way", ["%%llama", "stream", "async stream"])
 def test_twice_quickly(kernel: Kernel, way: str) -> None:
     cell, raised = STREAMS[way]
-    reply = kernel.run(cell, stop_when=shows("word"), n=3)
+    reply = kernel.run(cell, stop_when=shows("tick"), n=3)
 
     assert (reply["status"], reply["ename"]) == ("error", raised)
     if way == "%%llama":
@@ -230,6 +233,7 @@ def test_while_the_model_loads(kernel: Kernel, worker: FakeWorker) -> None:
 
 def test_the_demo_model() -> None:
     with real_kernel(model="demo") as kernel:
+        kernel.run("%%llama\nHello!")
         kernel.run("long = 'Count to 100. ' * 150")
         # It is fast: an answer may have ended before the interrupt came.
         for _ in range(20):
