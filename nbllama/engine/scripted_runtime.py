@@ -96,7 +96,9 @@ class ScriptedVocabulary:
     def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
         if parse_control and text in self._control:
             return [self._control[text]]
-        return [token for match in _WORDS.finditer(text) for token in self._word(match.group().encode())]
+        return [
+            token for match in _WORDS.finditer(text) for token in self._word(match.group().encode(errors="replace"))
+        ]
 
     def piece(self, token: int) -> bytes:
         return self._pieces[token]
@@ -199,6 +201,19 @@ class ScriptedRuntime:
 
     def clear(self, sequence: int) -> None:
         self._cells[sequence].clear()
+
+    def saved_size(self, sequence: int) -> int:
+        return 4 * len(self._cells[sequence])
+
+    def save(self, sequence: int) -> npt.NDArray[np.uint8] | None:
+        return np.array(self._cells[sequence], dtype=np.int32).view(np.uint8)
+
+    def restore(self, sequence: int, cells: npt.NDArray[np.uint8]) -> bool:
+        self._cells[sequence] = []
+        if sum(map(len, self._cells)) + cells.nbytes // 4 > self.info.n_cells:
+            return False
+        self._cells[sequence] = cells.view(np.int32).tolist()
+        return True
 
     def close(self) -> None:
         self._cells.clear()

@@ -30,13 +30,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """`ctx` in tokens, None = the model's own choice; `idle_exit` and `idle_unload` in seconds, None = never.
+    """`ctx` in tokens, None = the model's own choice; `cache_ram` in MiB, None = by the machine's memory.
+
+    `idle_exit` and `idle_unload` in seconds, None = never.
 
     `locked` are the names of the settings that an admin's file holds."""
 
     model: str = "demo"
     ctx: int | None = None
     threads: int | None = None
+    cache_ram: int | None = None
     idle_exit: float | None = 60.0
     idle_unload: float | None = 3600.0
     transport: str = "socket"
@@ -77,6 +80,15 @@ def _count(value: Any) -> int:
     return number
 
 
+def _mebibytes(value: Any) -> int:
+    if isinstance(value, (bool, float)):
+        raise ValueError("not a whole number of MiB")
+    number = int(value)
+    if number < 0:
+        raise ValueError("below 0")
+    return number
+
+
 def _seconds(value: Any) -> float | None:
     if isinstance(value, bool):
         raise ValueError("not a number of seconds")
@@ -99,6 +111,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "ctx": _count,
     "threads": _count,
+    "cache_ram": _mebibytes,
     "idle_exit": _seconds,
     "idle_unload": _seconds,
     "transport": _transport,
