@@ -9,11 +9,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 TICK = 0.1
 """Seconds until an interrupt of an awaiting cell is seen."""
+
+
+SAME_PRESS = 1.0
+"""Seconds in which a second interrupt counts as the first."""
 
 
 class Awake:
@@ -41,9 +46,10 @@ class Interrupts:
     blocks this loop would see that after its answer had ended. Outside the main thread, and where interrupts are
     ignored, nothing changes."""
 
-    def __init__(self) -> None:
-        self.held = False
+    def __init__(self, *, held: bool = False) -> None:
+        self.held = held
         self._before: Any = None
+        self._raised = -SAME_PRESS
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
@@ -58,5 +64,10 @@ class Interrupts:
             self._before = None
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        if not self.held:
-            raise KeyboardInterrupt
+        now = time.monotonic()
+        # The next ones of an impatient user must not break into what the first one cleans up. Not for ever: the first
+        # may have been lost in a `__del__`.
+        if self.held or now - self._raised < SAME_PRESS:
+            return
+        self._raised = now
+        raise KeyboardInterrupt

@@ -9,7 +9,7 @@ import asyncio
 import importlib
 import ssl
 import sys
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Any
 
 from nbllama.errors import NbllamaError
@@ -252,14 +252,16 @@ def _watched_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
             try:
                 # Also while the user's code has an event: in a cell with `await` nobody else would see it.
                 with Interrupts():
-                    while (data := _next(chunks)) is not None:
+                    while (data := _next(chunks, self.close)) is not None:
                         yield events.feed(data)
             except (http.NetworkError, http.RemoteProtocolError):
                 pass
             yield events.end()
 
         def close(self) -> None:
-            inner.close()
+            # A second interrupt must not leave the socket open, and the model at work.
+            with Interrupts(held=True):
+                inner.close()
 
     stream = WatchedStream()
     open_streams.add(stream)
@@ -288,10 +290,11 @@ def _watched_async_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
     return stream
 
 
-def _next(chunks: Iterator[bytes]) -> bytes | None:
+def _next(chunks: Iterator[bytes], close: Callable[[], None]) -> bytes | None:
     try:
         return next(chunks, None)
     except KeyboardInterrupt as interrupt:
+        close()
         interrupted(interrupt)
         raise
 
