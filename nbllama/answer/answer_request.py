@@ -15,13 +15,15 @@ from typing import Any
 
 from nbllama.answer.block_writer import BlockWriter, joined
 from nbllama.answer.failures import to_api_error
+from nbllama.answer.guiding import guide_of
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.tokenise import Encoded, encode
 from nbllama.answer.wishes import sampling_of, thinking_of
+from nbllama.chat.guides import Guide
 from nbllama.chat.parser import StreamParser
 from nbllama.chat.prompt import Prompt
-from nbllama.chat.stop_sequences import StopMatcher, StopSequenceGuide
+from nbllama.chat.stop_sequences import StopMatcher
 from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Started, Tokens
 from nbllama.engine.loop import EngineLoop
 from nbllama.wire.answers import MessageBuilder, Usage, new_message
@@ -46,6 +48,7 @@ class Accepted:
     stops: StopMatcher
     parser: StreamParser
     writer: BlockWriter
+    guide: Guide | None
 
     @property
     def over(self) -> bool:
@@ -157,6 +160,8 @@ class Answer:
             stops=StopMatcher(self.request.stop_sequences),
             parser=StreamParser(model.template.format, prompt.tail, [tool.name for tool in offered]),
             writer=BlockWriter(thinking_of(self.request), one_call=one_call),
+            # Aside: a grammar may have to be compiled.
+            guide=await asyncio.to_thread(guide_of, self.request, model, prompt.tail),
         )
         self._recorder.prompt(prompt, encoded.ids, model.template.warnings)
         self._engine.submit(self.model_id, self._job(accepted))
@@ -166,7 +171,6 @@ class Answer:
         return accepted
 
     def _job(self, accepted: Accepted) -> Job:
-        stops = self.request.stop_sequences
         return Job(
             id=self.request_id,
             client=self._recorder.record.client,
@@ -174,7 +178,7 @@ class Answer:
             max_tokens=self.request.max_tokens,
             sampling=sampling_of(self.request, accepted.model.source.sampling),
             deliver=self._outcomes.put_nowait,
-            guide=StopSequenceGuide(stops, accepted.model.vocabulary.piece) if stops else None,
+            guide=accepted.guide,
         )
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
@@ -209,6 +213,8 @@ class Answer:
                 yield self._ping()
         if isinstance(ending, Failed):
             raise ending.error
+        if accepted.guide is not None and accepted.guide.stop == "grammar_error":
+            raise ServerFault("the grammar of the answer could not be followed to its end", should_retry=False)
         if ending is not None and ending.reason == "cancelled":
             raise ServerFault("the request was cancelled", should_retry=False)
         for event in self._end(accepted, ending):

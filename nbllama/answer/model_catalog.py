@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from nbllama.answer.generated import GeneratedIds
+from nbllama.answer.guiding import LazyGrammars
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
 from nbllama.chat.template import ChatTemplate
 from nbllama.engine.errors import EngineStopped, LoadFailed
@@ -39,6 +40,7 @@ class LoadedModel:
     vocabulary: Vocabulary
     template: ChatTemplate
     generated: GeneratedIds
+    grammars: LazyGrammars
 
 
 @dataclass(slots=True)
@@ -237,7 +239,8 @@ def _understand(source: ModelSource, runtime: Runtime) -> LoadedModel:
     control = runtime.vocabulary.control_tokens()
     template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control)
     generated = GeneratedIds(runtime.vocabulary.piece, control.values())
-    return LoadedModel(source, info, runtime.vocabulary, template, generated)
+    grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
+    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars)
 
 
 def _threads_for(path: Path) -> int | None:

@@ -7,21 +7,19 @@ the vocabulary can spell it.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from nbllama.chat.errors import SchemaRefused
+from nbllama.chat.lark import literal
 
 # Compiled grammars kept for a model; a class asks with a handful of schemas, an agent with one set of tools.
 KEPT_GRAMMARS = 64
-# One space after `:` and `,`, as templates write JSON, and no other: most of a call's structure is then forced.
-JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class Tokens(Protocol):
@@ -37,7 +35,8 @@ class Grammars:
     """Compiles for one vocabulary, and keeps what it compiled. Any thread; building takes 0.7 s for 152k tokens."""
 
     def __init__(self, tokens: Tokens, n_vocab: int) -> None:
-        self._tokenizer = _tokenizer(tokens, n_vocab)
+        self._special = _special(tokens)
+        self._tokenizer = _tokenizer(tokens, n_vocab, sorted(self._special.values()))
         self._n_vocab = n_vocab
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
 
@@ -48,6 +47,10 @@ class Grammars:
         while len(self._compiled) > KEPT_GRAMMARS:
             self._compiled.popitem(last=False)
         return GrammarGuide(matcher.deep_copy(), self._n_vocab)
+
+    def marker(self, text: str) -> str:
+        """A Lark expression for a marker: the control token that is spelled so, else the text."""
+        return f"<[{self._special[text]}]>" if text in self._special else literal(text)
 
     def _compile(self, lark: str) -> LLMatcher:
         # Silent: errors are asked for, and the log must hold no text of users.
@@ -98,23 +101,19 @@ class GrammarGuide:
         self._matcher.rollback(n)
 
 
-def json_value(schema: dict[str, Any]) -> str:
-    """A Lark expression for JSON by a prepared schema."""
-    return "%json " + json.dumps({**schema, "x-guidance": JSON_STYLE})
-
-
-def literal(text: str) -> str:
-    """A Lark expression for exactly this text."""
-    return json.dumps(text, ensure_ascii=False)
-
-
 def _fill(matcher: LLMatcher, bits: npt.NDArray[np.uint32]) -> None:
     matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
 
 
-def _tokenizer(tokens: Tokens, n_vocab: int) -> LLTokenizer:
+def _special(tokens: Tokens) -> dict[str, int]:
+    """The control tokens that are never text. A user-defined token is text that happens to be one token."""
+    control = tokens.control_tokens()
+    return {text: id for text, id in control.items() if tokens.tokenize(text, parse_control=False) != [id]}
+
+
+def _tokenizer(tokens: Tokens, n_vocab: int, special: list[int]) -> LLTokenizer:
     ends = [token for token in range(n_vocab) if tokens.is_end_of_generation(token)]
-    source = _Source(tokens, n_vocab, ends)
+    source = _Source(tokens, n_vocab, ends, special)
     # All ends: a model with several of them would else be forced past the ones that it was trained to use.
     return LLTokenizer(TokenizerWrapper(source), n_vocab=n_vocab, eos_token=ends)
 
@@ -124,17 +123,19 @@ class _Source:
 
     bos_token_id = None
 
-    def __init__(self, tokens: Tokens, n_vocab: int, ends: list[int]) -> None:
+    def __init__(self, tokens: Tokens, n_vocab: int, ends: list[int], special: list[int]) -> None:
         self._tokens = tokens
         self.tokens = [tokens.piece(token) for token in range(n_vocab)]
         self.eos_token_id = ends[0] if ends else 0
-        # A user-defined token is text that happens to be one token; a control token is never text.
-        self.special_token_ids = sorted(
-            {id for text, id in tokens.control_tokens().items() if tokens.tokenize(text, parse_control=False) != [id]}
-        )
+        self.special_token_ids = special
 
     def __call__(self, text: bytes) -> list[int]:
-        return self._tokens.tokenize(text.decode("utf-8", "replace"), parse_control=False)
+        ids = self._tokens.tokenize(text.decode("utf-8", "replace"), parse_control=False)
+        # A vocabulary that learns words has some now that it had not when the grammars were made: spelled in bytes.
+        return [part for id in ids for part in ([id] if self.tokens[id] else self._bytes(id))]
+
+    def _bytes(self, id: int) -> list[int]:
+        return [self.tokens.index(bytes([byte])) for byte in self._tokens.piece(id)]
 
 
 def _reason(error: str) -> str:

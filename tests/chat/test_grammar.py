@@ -12,7 +12,8 @@ import pytest
 
 from nbllama.answer.model_sources import resolve
 from nbllama.chat.errors import SchemaRefused
-from nbllama.chat.grammar import GrammarGuide, Grammars, json_value, literal
+from nbllama.chat.grammar import GrammarGuide, Grammars
+from nbllama.chat.lark import json_value, literal
 from nbllama.chat.schema import MAX_PROPERTIES, prepared
 from nbllama.engine import llama_runtime
 from nbllama.engine.llama_runtime import LlamaVocabulary
