@@ -1,12 +1,13 @@
 """The ways a request can end, each through a real worker's socket, on a script and on the demo model.
 
-After each: one terminal event (or one error) at the client, the slot is free, the books add up, and the request's record
-says how it ended. A gate before each decode holds the engine where the test wants it.
+After each: one terminal event (or one error) at the client, the slot is free, the books add up, and the request's
+record says how it ended. A gate before each decode holds the engine where the test wants it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -50,17 +51,22 @@ class Gate:
     def __init__(self) -> None:
         self._open = threading.Event()
         self._open.set()
+        self._passes = 0
         self.waiting = threading.Event()
 
-    def shut(self) -> None:
+    def shut(self, after: int = 0) -> None:
+        """Holds the engine; before that, `after` decodes pass."""
         self.waiting.clear()
+        self._passes = after
         self._open.clear()
 
     def open(self) -> None:
         self._open.set()
 
     def __call__(self) -> None:
-        if not self._open.is_set():
+        if self._passes:
+            self._passes -= 1
+        elif not self._open.is_set():
             self.waiting.set()
             assert self._open.wait(60)
 
@@ -84,9 +90,9 @@ class Worker:
             self.loop.call_soon_threadsafe(self._end.set)
         self._thread.join(30)
 
-    def begin_close(self) -> None:
+    def begin_close(self) -> concurrent.futures.Future[None]:
         """The service stops while the engine is held; it ends when the gate opens."""
-        asyncio.run_coroutine_threadsafe(self.service.close(), self.loop)
+        return asyncio.run_coroutine_threadsafe(self.service.close(), self.loop)
 
     def stream(self, text: str, **fields: Any) -> Iterator[ServerSentEvent]:
         return connection.stream_events(self.endpoint, body(text, **fields), on_headers=self._note)
@@ -131,7 +137,9 @@ class Worker:
 
 
 @pytest.fixture(params=["script", "demo"])
-def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+def worker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    # What came before the gate was shut must be out.
+    monkeypatch.setattr("nbllama.engine.loop.SECONDS_TOGETHER", 0.0)
     # A socket's path is short.
     with tempfile.TemporaryDirectory(prefix="nb-", dir="/tmp") as folder:
         script = Path(folder, "play.json")
@@ -209,16 +217,17 @@ def wait_until_cancelled(worker: Worker) -> None:
 
 
 def test_the_client_goes_mid_stream(worker: Worker) -> None:
+    worker.gate.shut(after=4)
     stream = worker.stream(PRIME)
     for event in stream:
-        if event.name == "message_start":
+        if event.name == "content_block_delta":
             break
-    worker.gate.shut()
     stream.close()  # type: ignore[attr-defined]
     wait_until_cancelled(worker)
     worker.gate.open()
 
     check_free(worker)
+    assert worker.trace()["ending"] == "cancelled"
 
 
 def test_the_client_goes_at_the_last_token(worker: Worker) -> None:
@@ -235,11 +244,10 @@ def test_the_client_goes_at_the_last_token(worker: Worker) -> None:
 
 def test_a_stream_that_its_reader_interrupts(worker: Worker) -> None:
     """What the kernel's interrupt does: an exception passes through the reader."""
-    worker_stream = worker.stream(PRIME)
-    with pytest.raises(KeyboardInterrupt), contextlib.closing(worker_stream) as stream:  # type: ignore[type-var]
+    worker.gate.shut(after=4)
+    with pytest.raises(KeyboardInterrupt), contextlib.closing(worker.stream(PRIME)) as stream:  # type: ignore[type-var]
         for event in stream:
-            if event.name == "message_start":
-                worker.gate.shut()
+            if event.name == "content_block_delta":
                 raise KeyboardInterrupt
     wait_until_cancelled(worker)
     worker.gate.open()
@@ -266,6 +274,7 @@ def test_the_queue_is_full(worker: Worker) -> None:
     assert refused.value.retry_after and refused.value.retry_after > 0
     for client in clients:
         text = client.getresponse().read().decode()
+        client.close()
         assert text.count("event: message_stop") == 1 and "event: error" not in text
     check_free(worker)
 
@@ -298,8 +307,10 @@ def test_the_server_stops(worker: Worker) -> None:
     worker.gate.shut()
     reader.start()
     assert worker.gate.waiting.wait(30)
-    worker.begin_close()
+    closing = worker.begin_close()
+    wait_for(lambda: worker.service._engine._closing)
     worker.gate.open()
+    closing.result(30)
     reader.join(30)
 
     check_one_end(events, "error")
