@@ -23,9 +23,8 @@ def new_door(link: WorkerLink, token: str) -> HTTPServer:
     if not token:
         raise ValueError("a door needs a token")
     routes: list[Any] = [
-        (r"/nbllama(/v1/.+)", RelayHandler, {"link": link, "token": token}),
-        (r"(/v1/.+|/nbllama/.+)", RelayHandler, {"link": link, "token": token}),
-        (r"/|/api/hello", HelloHandler, {"token": token}),
+        (r"/(?:v1|nbllama)/.+", RelayHandler, {"link": link, "token": token}),
+        (r"/(?:api/hello)?", HelloHandler, {"token": token}),
         (r".*", UnknownHandler, {"token": token}),
     ]
     return BoundedServer(Application(routes, log_function=_no_log))
@@ -56,7 +55,7 @@ class DoorHandler(RequestHandler):
         else:
             self._body += chunk
 
-    async def _take(self, *_path: str) -> None:
+    async def _take(self) -> None:
         """Any method, once the body is there."""
         if self._refusal is not None:
             refuse(self, self._refusal)
@@ -93,7 +92,9 @@ class RelayHandler(DoorHandler):
     async def answer(self) -> None:
         if self.request.method in ("HEAD", "OPTIONS"):
             raise HTTPError(405)
-        await self._link.relay(self, self.path_args[0])
+        # As it was sent: decoded, a %2F would be another path and a %0A no request line.
+        path = self.request.path
+        await self._link.relay(self, path.removeprefix("/nbllama") if path.startswith("/nbllama/v1/") else path)
 
 
 class UnknownHandler(DoorHandler):
