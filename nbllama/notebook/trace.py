@@ -13,6 +13,7 @@ from nbllama.notebook import trace_summary
 from nbllama.notebook.errors import TraceError
 from nbllama.notebook.kernel_link import link
 from nbllama.wire.errors import ApiError, NotFound
+from nbllama.wire.records import TRACES_OFF
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
@@ -91,7 +92,11 @@ class Trace:
         return f"Trace({self.id!r})"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        rows = trace_summary.rows(self.record, self.text)
+        try:
+            rows = trace_summary.rows(self.record, self.text)
+        except TraceError as error:
+            # Merely to look at it, the last line of many a cell, is no reason to stop "Run all".
+            return {"text/plain": str(error)}
         return {"text/html": trace_summary.html(rows), "text/plain": trace_summary.plain(rows)}
 
 
@@ -158,6 +163,8 @@ def _fetch(endpoint: Endpoint, id: str) -> dict[str, Any]:
         try:
             return connection.request_json(endpoint, "GET", f"/nbllama/traces/{id}")
         except NotFound as error:
+            if TRACES_OFF in str(error):
+                raise TraceError(f"no trace of {id}: {TRACES_OFF}") from error
             if n == tries - 1:
                 raise TraceError(f"no trace of {id}: it is still running, too old to keep, or not yours") from error
         except ApiError as error:
