@@ -17,6 +17,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, AuthenticationFailed, InvalidRequest, NotFound, RequestTooLarge, ServerFault
+from nbllama.wire.validation import parse_json
 from nbllama.worker.client_http import REQUEST_ID_HEADER, SECRET_HEADER
 
 if TYPE_CHECKING:
@@ -102,13 +103,7 @@ class Endpoint(RequestHandler):
 
     def json_body(self) -> dict[str, Any]:
         """The body of one of our own requests; nothing counts as `{}`. Raises InvalidRequest."""
-        try:
-            value = json.loads(self.body() or b"{}")
-        except ValueError as error:
-            raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise InvalidRequest("The request body is not a JSON object")
-        return value
+        return parse_json(self.body() or b"{}")
 
     def answer_json(self, value: dict[str, Any]) -> None:
         self.set_header("content-type", "application/json")
