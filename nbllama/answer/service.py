@@ -40,6 +40,7 @@ class ServiceSettings:
     names, or patterns with `*`, of models that requests may ask for → a reference. `lenient` takes what only the real
     API refuses.
 
+    `trace_count` 0 keeps no traces.
     `cache_bytes` bounds a model's prefixes outside its own cells (None: by the machine's memory).
     """
 
@@ -114,17 +115,18 @@ class Service:
         sent, request = await _parsed(functools.partial(_read, lenient=self._lenient), body)
         notes = self._signer.check(request)
         entry = self._entry_for(request.model, default_model)
+        kept, warnings = self._traces.request(sent, len(body))
         recorder = Recorder(
             id=request_id,
             message_id=new_id("msg"),
             client=client,
             model=request.model,
             stream=request.stream,
-            request=sent,
+            request=kept,
             ignored=request.ignored,
+            warnings=[*warnings, *notes],
             keep=self._ended,
         )
-        recorder.record.warnings += notes
         answer = Answer(
             request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder, signer=self._signer
         )
@@ -140,7 +142,11 @@ class Service:
                 raise
         return answer
 
-    async def count_tokens(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
+    async def count_tokens(self, body: bytes, *, client: str, default_model: str | None = None) -> dict[str, Any]:
+        """What `counted` says, as the API's JSON."""
+        return {"input_tokens": (await self.counted(body, client=client, default_model=default_model)).input_tokens}
+
+    async def counted(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
         """Counts the exact prompt, beside any running decode."""
         request = await _parsed(functools.partial(parse_count_tokens_request, lenient=self._lenient), body)
         self._signer.check(request)

@@ -39,6 +39,11 @@ class Lane:
     def has_work(self) -> bool:
         return bool(self.scheduler.waiting or self.scheduler.running)
 
+    @property
+    def only_decodes(self) -> bool:
+        """Whether the next step computes one token for each of those that run, and nothing else."""
+        return not self.scheduler.waiting and all(sequence.decodes for sequence in self.scheduler.running)
+
     def add(self, job: Job) -> None:
         self._touch(self.scheduler.add(job))
         self._queue_changed = True
@@ -112,8 +117,9 @@ class Lane:
         target = slots.least_missed_free()
         if found is not None and target is not None:
             prefix, n_used = found
-            # A long one of which little is used costs more to copy than that little costs to compute.
-            if n_used - placement.keep >= max(WORTH_TOKENS, len(prefix.tokens) // 16):
+            # A long one of which little is used costs more to copy than that little costs to compute: some 500 tokens
+            # are copied in the time of one. Four times that, because what is copied back shares no cells.
+            if n_used - placement.keep >= max(WORTH_TOKENS, len(prefix.tokens) // 128):
                 self._set_aside(target)
                 if self.runtime.restore(target, prefix.cells):
                     slots.fill(target, prefix.tokens)

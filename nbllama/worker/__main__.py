@@ -49,11 +49,13 @@ def _run() -> int:
             model=settings.model,
             ctx=settings.ctx,
             threads=settings.threads,
+            trace_count=settings.traces,
+            trace_bytes=settings.trace_bytes,
             cache_bytes=None if settings.cache_ram is None else settings.cache_ram << 20,
             trial_memory=trial,
             signature_key=Path(jupyter_data_dir(), "nbllama", "signature.key"),
             # An alias is another way to a model: where the administrator allows one only, there is none.
-            aliases=(None if _only_one_model(settings) else settings.aliases) or {},
+            aliases=(None if _only_one_model(settings) else settings.model_aliases) or {},
             lenient=settings.lenient,
         )
     )
@@ -62,7 +64,7 @@ def _run() -> int:
 
 
 def _only_one_model(settings: Settings) -> bool:
-    return "model" in settings.locked and "aliases" not in settings.locked
+    return "model" in settings.locked and "model_aliases" not in settings.locked
 
 
 def _be_first_to_go() -> None:

@@ -63,9 +63,7 @@ class MessagesEndpoint(_ModelEndpoint):
 class CountTokensEndpoint(_ModelEndpoint):
     async def post(self) -> None:
         with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
-            counting = self.worker.service.count_tokens(
-                self.body(), client=self.client, default_model=self.default_model
-            )
+            counting = self.worker.service.counted(self.body(), client=self.client, default_model=self.default_model)
             counted = await self.while_connected(counting)
             self._name_what_was_done(counted.model_id, counted.ignored)
             self.answer_json({"input_tokens": counted.input_tokens})

@@ -32,9 +32,11 @@ log = logging.getLogger(__name__)
 class Settings:
     """`ctx` in tokens, None = the model's own choice; `cache_ram` in MiB, None = by the machine's memory.
 
-    `aliases`: names of models, or patterns with `*` → references. `lenient` takes what only the real API refuses.
+    `model_aliases`: names of models, or patterns with `*` → references. `lenient` takes what only the real API refuses.
 
     `idle_exit` and `idle_unload` in seconds, None = never.
+
+    `traces`: how many are kept, 0 = none.
 
     `locked` are the names of the settings that an admin's file holds."""
 
@@ -45,8 +47,10 @@ class Settings:
     idle_exit: float | None = 60.0
     idle_unload: float | None = 3600.0
     transport: str = "socket"
-    aliases: Mapping[str, str] | None = None
+    model_aliases: Mapping[str, str] | None = None
     lenient: bool = False
+    traces: int = 100
+    trace_bytes: int = 64 << 20
     locked: frozenset[str] = frozenset()
 
 
@@ -76,11 +80,19 @@ def _text(value: Any) -> str:
 
 def _count(value: Any) -> int:
     """A positive whole number, also as text."""
+    number = _count_or_zero(value)
+    if number < 1:
+        raise ValueError("not above 0")
+    return number
+
+
+def _count_or_zero(value: Any) -> int:
+    """A whole number that may be 0, also as text."""
     if isinstance(value, (bool, float)):
         raise ValueError("not a whole number")
     number = int(value)
-    if number < 1:
-        raise ValueError("not above 0")
+    if number < 0:
+        raise ValueError("below 0")
     return number
 
 
@@ -140,8 +152,10 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "idle_exit": _seconds,
     "idle_unload": _seconds,
     "transport": _transport,
-    "aliases": _aliases,
+    "model_aliases": _aliases,
     "lenient": _yes_or_no,
+    "traces": _count_or_zero,
+    "trace_bytes": _count,
 }
 
 

@@ -105,7 +105,7 @@ async def create(service: Service, id: str = "req_1", **fields: Any) -> dict[str
 
 async def count(service: Service, **fields: Any) -> int:
     body = {"model": "m", "messages": [ASK]} | fields
-    return (await service.count_tokens(json.dumps(body).encode(), client="local")).input_tokens
+    return (await service.counted(json.dumps(body).encode(), client="local")).input_tokens
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -214,7 +214,7 @@ def test_aliases_choose_the_model_and_are_listed(script: Callable[..., str]) -> 
     async def check(service: Service) -> None:
         async def answered_by(model: str) -> str:
             body = {"model": model, "messages": [ASK]}
-            return (await service.count_tokens(json.dumps(body).encode(), client="local")).model_id
+            return (await service.counted(json.dumps(body).encode(), client="local")).model_id
 
         assert [await answered_by(name) for name in ("claude-x", "mine", "other")] == ["demo", "demo", "play"]
         assert [model["id"] for model in service.models()][-1] == "mine"

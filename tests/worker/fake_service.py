@@ -135,7 +135,7 @@ class FakeService:
         self.answers.append(answer)
         return answer
 
-    async def count_tokens(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
+    async def counted(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
         return Counted(len(body), "fake", [])
 
     def models(self) -> list[dict[str, Any]]:
