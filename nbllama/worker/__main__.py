@@ -43,7 +43,15 @@ def _run() -> int:
 
     trial = runtime_dir() / "library-trial.json"
     service = Service(
-        ServiceSettings(model=settings.model, ctx=settings.ctx, threads=settings.threads, trial_memory=trial)
+        ServiceSettings(
+            model=settings.model,
+            ctx=settings.ctx,
+            threads=settings.threads,
+            trace_count=settings.traces,
+            trace_bytes=settings.trace_bytes,
+            cache_bytes=None if settings.cache_ram is None else settings.cache_ram << 20,
+            trial_memory=trial,
+        )
     )
     asyncio.run(serve(service, settings))
     return 0

@@ -13,18 +13,27 @@ from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
-from nbllama.wire.errors import ApiError, AuthenticationFailed, InvalidRequest, NotFound, PermissionDenied, ServerFault
+from nbllama.wire.errors import (
+    ApiError,
+    AuthenticationFailed,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    RequestTooLarge,
+    ServerFault,
+)
 from nbllama.worker import api_key
 from nbllama.worker.api_key import presented_keys
 from nbllama.worker.host_names import host_name, is_ours
+from nbllama.worker.http_server import BoundedServer
 from nbllama.worker.link import MAX_BODY, WorkerLink, refuse, request_id
 
 __all__ = ["MOST_READ", "Access", "new_door", "presented_keys"]
 
 MOST_READ = 4 * MAX_BODY
-"""Bytes of a body that are read at all. Between MAX_BODY and this the client gets a 413 that it can understand."""
+"""Above this length a body is refused unread. Below it is read and dropped: who still sends would not see a 413."""
 
 CORS_HEADERS = (
     "accept, authorization, content-type, x-api-key, anthropic-version, anthropic-beta, "
@@ -53,23 +62,25 @@ def new_door(link: WorkerLink, access: Access | str) -> HTTPServer:
     """A server, not yet listening, that lets requests through `link`; a str is the token, with no more allowed."""
     allowed = Access(access) if isinstance(access, str) else access
     routes: list[Any] = [
-        (r"/nbllama(/v1/.+)", ApiHandler, {"link": link, "access": allowed}),
-        (r"(/v1/.+)", ApiHandler, {"link": link, "access": allowed}),
-        (r"(/nbllama/.+)", RelayHandler, {"link": link, "access": allowed}),
-        (r"/|/api/hello", HelloHandler, {"access": allowed}),
+        (r"/(?:nbllama/)?v1/.+", ApiHandler, {"link": link, "access": allowed}),
+        (r"/nbllama/.+", RelayHandler, {"link": link, "access": allowed}),
+        (r"/(?:api/hello)?", HelloHandler, {"access": allowed}),
         (r".*", UnknownHandler, {"access": allowed}),
     ]
-    return HTTPServer(Application(routes, log_function=_no_log), max_body_size=MOST_READ)
+    return BoundedServer(Application(routes, log_function=_no_log))
 
 
+@stream_request_body
 class DoorHandler(RequestHandler):
-    """Lets nobody in without the token, sent as `x-api-key` or as Bearer."""
+    """Lets nobody in without the token, sent as `x-api-key` or as Bearer. Keeps no byte of those who have none."""
 
     _access: Access | None = None
     key_is_enough = False
 
     def initialize(self, access: Access) -> None:
         self._access = access
+        self._refusal: ApiError | None = None
+        self._body = bytearray()
         self._say_origin()
 
     def set_default_headers(self) -> None:
@@ -77,14 +88,35 @@ class DoorHandler(RequestHandler):
         self._say_origin()
 
     def prepare(self) -> None:
-        error = self._foreign_host() or (None if self._is_preflight() else self._no_key())
-        if error is not None:
-            refuse(self, error)
+        self._refusal = self._foreign_host() or (None if self._is_preflight() else self._no_entry())
+        if _length(self.request.headers) > MOST_READ:
+            refuse(self, self._refusal or _too_large())
 
-    def options(self, *_: Any) -> None:
-        if not self._is_preflight():
-            self.send_error(405)
-            return
+    def data_received(self, chunk: bytes) -> None:
+        if self._refusal is None and len(self._body) + len(chunk) > MAX_BODY:
+            self._refusal = _too_large()
+        if self._refusal is not None:
+            self._body.clear()
+        else:
+            self._body += chunk
+
+    async def _take(self) -> None:
+        """Any method, once the body is there."""
+        if self._refusal is not None:
+            refuse(self, self._refusal)
+        elif self._is_preflight():
+            self._answer_preflight()
+        else:
+            self.request.body = bytes(self._body)
+            await self.answer()
+
+    get = head = post = put = patch = delete = options = _take
+
+    async def answer(self) -> None:
+        """Answers a request that may pass."""
+        refuse(self, NotFound(f"Not found: {self.request.path}"))
+
+    def _answer_preflight(self) -> None:
         asked = self.request.headers.get("Access-Control-Request-Headers", "").lower().split(",")
         stainless = [name for name in map(str.strip, asked) if name.startswith("x-stainless-")]
         self.set_header("Access-Control-Allow-Headers", ", ".join([CORS_HEADERS, *stainless]))
@@ -93,7 +125,9 @@ class DoorHandler(RequestHandler):
         self.set_status(204)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        if status_code >= 500:
+        if status_code == 404:
+            refuse(self, NotFound(f"Not found: {self.request.path}"))
+        elif status_code >= 500:
             refuse(self, ServerFault("The door failed; its log says more"), status=status_code)
         else:
             refuse(self, InvalidRequest(HTTPStatus(status_code).phrase), status=status_code)
@@ -105,7 +139,7 @@ class DoorHandler(RequestHandler):
         name = host_name(header)
         return PermissionDenied(f"Host: {name} is not a name of this server; to let it in, use --allow-host {name}")
 
-    def _no_key(self) -> ApiError | None:
+    def _no_entry(self) -> ApiError | None:
         headers: HTTPHeaders = self.request.headers
         keys = presented_keys(headers.get("x-api-key"), headers.get("Authorization"))
         if api_key.matches(keys, self._known.token):
@@ -143,10 +177,12 @@ class RelayHandler(DoorHandler):
         super().initialize(access)
         self._link = link
 
-    async def _relay(self, path: str) -> None:
-        await self._link.relay(self, path)
-
-    get = post = put = patch = delete = _relay
+    async def answer(self) -> None:
+        if self.request.method in ("HEAD", "OPTIONS"):
+            raise HTTPError(405)
+        # As it was sent: decoded, a %2F would be another path and a %0A no request line.
+        path = self.request.path
+        await self._link.relay(self, path.removeprefix("/nbllama") if path.startswith("/nbllama/v1/") else path)
 
 
 class ApiHandler(RelayHandler):
@@ -156,20 +192,31 @@ class ApiHandler(RelayHandler):
 
 
 class UnknownHandler(DoorHandler):
-    async def _unknown(self) -> None:
-        refuse(self, NotFound(f"Not found: {self.request.path}"))
-
-    get = head = post = put = patch = delete = _unknown
+    """What is none of the worker's paths."""
 
 
-class HelloHandler(UnknownHandler):
+class HelloHandler(DoorHandler):
     """Claude Code warms its connection up with `HEAD /` or `HEAD /api/hello`, without a key; it starts nothing."""
 
-    def _no_key(self) -> ApiError | None:
-        return None if self.request.method == "HEAD" else super()._no_key()
+    def _no_entry(self) -> ApiError | None:
+        return None if self.request.method == "HEAD" else super()._no_entry()
 
-    def head(self) -> None:  # type: ignore[override]  # this one method answers
-        self.set_status(200)
+    async def answer(self) -> None:
+        if self.request.method == "HEAD":
+            self.set_status(200)
+        else:
+            await super().answer()
+
+
+def _length(headers: HTTPHeaders) -> int:
+    """What a body says of itself; lies are Tornado's to find."""
+    length = headers.get("Content-Length", "")
+    # Python's own limit for digits; nothing that long is meant.
+    return int(length[:20]) if length.isascii() and length.isdigit() else 0
+
+
+def _too_large() -> ApiError:
+    return RequestTooLarge(f"The request body is larger than {MAX_BODY >> 20} MiB")
 
 
 def _bound_address(handler: RequestHandler) -> str | None:

@@ -7,7 +7,7 @@ import http.client
 import json
 import tempfile
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import pytest
 from tornado.httpserver import HTTPServer
@@ -188,7 +188,7 @@ def test_the_key_opens_nothing_else(path: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/../nbllama/stop", "/v1/%2e%2e/nbllama/stop", "/v1//nbllama/stop"])
 def test_no_path_leads_from_the_api_to_the_workers_own_routes(path: str) -> None:
     answer, _ = through_door("POST", path, KEY, WITH_KEY)
-    assert answer.body["path"] == unquote(path)
+    assert answer.body["path"] == path
 
 
 @pytest.mark.parametrize(
