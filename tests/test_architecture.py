@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "nbllama"
 
 EVERYBODY = {"errors", "_version"}
-CLIENT_SIDE = {"worker.connection", "worker.errors"}
+CLIENT_SIDE = {"worker.api_key", "worker.connection", "worker.errors"}
 # Folder → what of ours it may import: a folder, or one module of a folder.
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": set(),

@@ -254,7 +254,9 @@ class Answer:
         """Everything the engine has delivered since the last call; empty when it is time to ping."""
         patience = PROGRESS_SECONDS if self._progress else PING_SECONDS
         try:
-            outcomes = list(await asyncio.wait_for(self._outcomes.get(), patience))
+            # Not `wait_for`, which before Python 3.12 loses a cancellation that comes together with outcomes.
+            async with asyncio.timeout(patience):
+                outcomes = list(await self._outcomes.get())
         except TimeoutError:
             return []
         while not self._outcomes.empty():
