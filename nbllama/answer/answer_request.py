@@ -144,7 +144,7 @@ class Answer:
             prompt=prompt,
             prompt_ids=prompt_ids,
             stops=StopMatcher(self.request.stop_sequences),
-            parser=StreamParser(model.template.format, prompt.tail, [tool.name for tool in offered]),
+            parser=StreamParser(model.template.format, prompt.tail, {tool.name: tool.input_schema for tool in offered}),
             writer=BlockWriter(thinking_of(self.request), one_call=one_call),
         )
         self._recorder.prompt(prompt, prompt_ids, model.template.warnings)
