@@ -49,7 +49,9 @@ class Samples:
         answer = self._answer(content, thought=thought)
         answer["content"] = content or self._can.content_beside_calls
         answer["tool_calls"] = [self._call(*call) for call in calls]
-        values = [name for name, _, _ in calls] + [v for _, a, _ in calls for v in a.values() if isinstance(v, str)]
+        values = [name for name, _, _ in calls] + [
+            v for _, a, _ in calls for v in a.values() if isinstance(v, str) and v.isalnum()
+        ]
         wanted = [*values, *([content] if content else []), *([THOUGHT] if thought else [])]
         return self._answered(answer, *wanted, thinking=thinking)
 
