@@ -50,7 +50,7 @@ def chunkings(text: str) -> list[list[str]]:
 def outcomes(case: dict[str, Any], template: ChatTemplate) -> list[dict[str, Any]]:
     """One for each way to cut the case's output; a prefill is part of what is expected."""
     format, options = template.format, case["options"]
-    prompt = case.get("generation_prompt", case.get("prompt_after_last_user_text"))
+    prompt = case["generation_prompt"] if "generation_prompt" in case else case["prompt_after_last_user_text"]
     tail = answer_begun(format, prompt, first=format.channels is not None)
     tools_on = options.get("tool_choice") != "none" and not options.get("json_schema")
     tools = {tool["function"]["name"]: tool["function"].get("parameters") for tool in case["tools"] if tools_on}

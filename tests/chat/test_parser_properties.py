@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nbllama.chat.explain import Step
 from nbllama.chat.format import Format
 from nbllama.chat.parser import StreamParser
 from nbllama.chat.pieces import TextDelta, ToolArgsDelta, ToolStart, ToolStop
-from tests.chat.formats import CALLS, FORMATS, TOOLS, complete_calls, parse, words
+from tests.chat.formats import CALLS, FORMATS, TOOLS, complete_calls, joined, parse, words
 from tests.chat.linearity import assert_linear
 
 FAMILIES = sorted(FORMATS)
@@ -184,21 +185,16 @@ def test_time_is_linear(name: str, inside: bool) -> None:
         assert_linear(at_once, 2_000)
 
 
-def test_explaining_changes_nothing_and_covers_the_text() -> None:
-    for name, format in FORMATS.items():
-        text = f"Before <tool_call> x {CALLS[name]} after"
-        steps: list[tuple[int, int, str, str]] = []
-        parser = StreamParser(format, "", TOOLS, explain=lambda s: steps.append((s.start, s.end, s.state, s.decision)))
-        pieces = parser.feed(text) + parser.finish()
-        assert parse(format, [text]) == parse_joined(pieces)
-        assert steps and steps[0][0] == 0 and all(start <= end for start, end, _, _ in steps)
-        assert max(end for _, end, _, _ in steps) >= len(text.rstrip()) - 1
-
-
-def parse_joined(pieces: list[object]) -> list[object]:
-    from tests.chat.formats import joined
-
-    return list(joined(pieces))  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", FAMILIES)
+def test_explaining_changes_nothing_and_covers_the_text(name: str) -> None:
+    text = f"Before <tool_call> x {CALLS[name]} after"
+    steps: list[Step] = []
+    parser = StreamParser(FORMATS[name], "", TOOLS, explain=steps.append)
+    pieces = parser.feed(text) + parser.finish()
+    assert joined(pieces) == parse(FORMATS[name], [text])
+    assert [piece for step in steps for piece in step.pieces] == pieces
+    covered = {place for step in steps for place in range(step.start, step.end)}
+    assert not "".join(char for place, char in enumerate(text) if place not in covered).strip()
 
 
 @example(Format())

@@ -49,10 +49,11 @@ class Samples:
         answer = self._answer(content, thought=thought)
         answer["content"] = content or self._can.content_beside_calls
         answer["tool_calls"] = [self._call(*call) for call in calls]
-        values = [name for name, _, _ in calls] + [
-            v for _, a, _ in calls for v in a.values() if isinstance(v, str) and v.isalnum()
-        ]
-        wanted = [*values, *([content] if content else []), *([THOUGHT] if thought else [])]
+        values = [value for _, arguments, _ in calls for value in arguments.values()]
+        # Others are escaped, in one way or another.
+        plain = [value for value in values if isinstance(value, str) and value.isalnum()]
+        names = [name for name, _, _ in calls]
+        wanted = [*names, *plain, *([content] if content else []), *([THOUGHT] if thought else [])]
         return self._answered(answer, *wanted, thinking=thinking)
 
     def _answer(self, content: str, *, thought: bool) -> dict[str, Any]:
