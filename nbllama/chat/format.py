@@ -129,9 +129,12 @@ def to_data(format: Format) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value}
 
 
+_KEPT = ("open", "close", "header")
+
+
 def _bare(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _bare(part) for key, part in value.items() if part or key in ("open", "close")} or None
+        return {key: _bare(part) for key, part in value.items() if part or key in _KEPT} or None
     return [_bare(part) for part in value] if isinstance(value, tuple) else value
 
 

@@ -12,6 +12,7 @@ from nbllama.chat.capabilities import TOOL, TOOL_2
 from nbllama.chat.deriving.cutting import common_prefix, split_gap, unify, without_prefix, without_suffix
 from nbllama.chat.deriving.samples import (
     FIRST,
+    HARD,
     ID_1,
     ID_2,
     KEY_A,
@@ -167,7 +168,13 @@ def _tagged(samples: Samples, body: str, turn: Turn, ends: tuple[str, ...], two:
     value_close, key_open = split_gap(to_next, to_key)
     name_close = without_suffix(to_key, key_open)
     lead, end = body[: body.find(TOOL)], places[3][1] + len(VALUE_B)
-    calls = Calls("tagged", key_open=key_open, value_open=value_open, value_close=value_close)
+    calls = Calls(
+        "tagged",
+        key_open=key_open,
+        value_open=value_open,
+        value_close=value_close,
+        cdata="<![CDATA[" in (samples.calls(HARD) or ""),
+    )
     second = _places(body[end:], (TOOL_2, KEY_A, VALUE_C)) if two else None
     if second is None:
         return replace(calls, open=lead, name_close=name_close, close=_behind(body[end:], value_close))

@@ -182,11 +182,6 @@ DESCRIPTIONS = (
 
 AMENDMENTS = (
     Amendment(
-        ("Tool usage guidelines:", '<param name="'),
-        "values may stand in CDATA, which the template writes only around some (MiniCPM5)",
-        {"cdata": True},
-    ),
-    Amendment(
         ("<|start_header_id|>", '"parameters": '),
         "Llama 3 puts this token before calls, which its template writes only for tools of its own",
         {"lead": "<|python_tag|>"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -24,6 +25,7 @@ SECOND: tuple[str, dict[str, Any], str] = (TOOL_2, {KEY_A: VALUE_C}, ID_2)
 TYPED: tuple[str, dict[str, Any], str] = (TOOL, {KEY_A: 7, KEY_B: [1, "x"]}, ID_1)
 
 SampleCall = tuple[str, dict[str, Any], str]
+HARD: SampleCall = (TOOL, {KEY_A: 'two\nlines, "quotes", <tags> & ünïcode'}, ID_1)
 
 
 class Samples:
@@ -41,8 +43,15 @@ class Samples:
 
     def text(self, content: str = ANSWER, *, thought: bool = False, thinking: bool = True) -> str | None:
         """An answer of text. None if the template refuses or drops it."""
-        answer = self._answer(content, thought=thought)
-        return self._answered(answer, content, *([THOUGHT] if thought else []), thinking=thinking)
+        wanted = [content, *([THOUGHT] if thought else [])]
+        text = self._answered(self._answer(content, thought=thought), *wanted, thinking=thinking)
+        if text is None and thought:
+            parts = [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": content}]
+            text = self._answered({"role": "assistant", "content": parts}, *wanted, thinking=thinking)
+            if text is not None and re.search("""['"]type['"]""", text):
+                # Printed as data: the template does not know such lists.
+                return None
+        return text
 
     def calls(self, *calls: SampleCall, content: str = "", thought: bool = False, thinking: bool = True) -> str | None:
         """An answer of calls, with `content` before them. None if the template refuses or drops any."""

@@ -9,8 +9,8 @@ from typing import Any
 from nbllama.chat.capabilities import ANSWER, THOUGHT, TOOL, TOOL_2
 from nbllama.chat.deriving.samples import (
     FIRST,
+    HARD,
     ID_1,
-    KEY_A,
     SCHEMA,
     SECOND,
     VALUE_A,
@@ -24,7 +24,6 @@ from nbllama.chat.parser import StreamParser
 from nbllama.chat.pieces import Piece, TextDelta, ThinkDelta, ToolArgsDelta, ToolStart, ToolStop
 from nbllama.chat.tail import answer_begun
 
-HARD: SampleCall = (TOOL, {KEY_A: 'two\nlines, "quotes", <tags> & ünïcode'}, ID_1)
 EMPTY: SampleCall = (TOOL, {}, ID_1)
 _VALUES = (VALUE_A, VALUE_B, VALUE_C)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nbllama.chat.capabilities import ANSWER, THOUGHT
+from nbllama.chat.capabilities import ANSWER, THOUGHT, TOOL
 from nbllama.chat.deriving.cutting import TAG, are_pair, common_prefix, common_suffix, outside_tag, tags_of
-from nbllama.chat.deriving.samples import Samples
+from nbllama.chat.deriving.samples import FIRST, Samples
 from nbllama.chat.format import ContentTags, ThinkTags
 
 # For templates that take thinking out of the history and whose prompts show no tag of it either.
@@ -38,7 +38,9 @@ def derive_turn(samples: Samples) -> Turn:
     plain = samples.text() or ""
     before, _, ending = plain.rpartition(ANSWER)
     header = _header(prompt, before)
-    thought = samples.text(thought=True)
+    header = _shared_with_calls(samples, header)
+    # Some templates show thinking before calls only.
+    thought = samples.text(thought=True) or samples.calls(FIRST, thought=True)
     think, between = None, ""
     if thought is not None:
         header, think, between = _around_thought(samples, thought, header, before)
@@ -59,14 +61,22 @@ def _header(prompt: str, before: str) -> str:
     return header
 
 
+def _shared_with_calls(samples: Samples, header: str) -> str:
+    """Thinking that a template opens before texts only is no part of the header."""
+    calls = samples.calls(FIRST)
+    lead = calls.partition(TOOL)[0] if calls else header
+    shared = header[: outside_tag(lead, common_prefix(header, lead), after=False)]
+    return shared if tags_of(shared) and tags_of(header[len(shared) :]) else header
+
+
 def _around_thought(samples: Samples, text: str, header: str, before: str) -> tuple[str, ThinkTags | None, str]:
     """(header, tags, what stands between thinking and answer)."""
     lead, _, rest = text.partition(THOUGHT)
     header = header[: outside_tag(lead, common_prefix(header, lead), after=False)]
-    glue = rest[: rest.find(ANSWER)]
+    glue = re.split(f"{ANSWER}|{TOOL}", rest)[0]
     closing = TAG.search(glue)
     close = closing.group() if closing else glue.strip()
-    between = glue[closing.end() :] if closing else ""
+    between = glue[closing.end() :] if closing and ANSWER in rest else ""
     opener = lead[len(header) :]
     if not tags_of(opener):
         opener = ""
