@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from nbllama.chat.deriving.described import described
+from nbllama.chat.errors import ChatError
 from nbllama.chat.format import from_data, to_data
 from nbllama.chat.template import ChatTemplate
+from tests.chat.conftest import NO_TEMPLATES, QWEN_LIKE, TEMPLATES
 
 # `<think>`, `</think>`, `<|im_start|>`, `<function=`, `[TOOL_CALLS]`: the words in them.
 _WORDS = re.compile(r"(?<=<)(/?[|\uff5c]?)([A-Za-z_▁:]{2,})|(?<=\[)(/?)([A-Z_]{3,})(?=\])")
