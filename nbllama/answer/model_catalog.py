@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
+from nbllama.chat.format import from_data
 from nbllama.chat.template import ChatTemplate
 from nbllama.engine.errors import EngineStopped, LoadFailed
 from nbllama.engine.library_trial import crashes_with_amx
@@ -55,10 +56,18 @@ class Entry:
 class ModelCatalog:
     """The default model, and those loaded beside it. Event loop only."""
 
-    def __init__(self, engine: EngineLoop, default_ref: str, ctx: int | None, load: Loader) -> None:
+    def __init__(
+        self,
+        engine: EngineLoop,
+        default_ref: str,
+        ctx: int | None,
+        load: Loader,
+        formats: Mapping[str, Any] | None = None,
+    ) -> None:
         self._engine = engine
         self._ctx = ctx
         self._load = load
+        self._formats = formats or {}
         self._default_ref = default_ref
         self._entries: dict[str, Entry] = {}
         self._by_ref: dict[str, Entry] = {}
@@ -176,7 +185,7 @@ class ModelCatalog:
     ) -> tuple[Runtime, LoadedModel]:
         runtime = self._load(source, ctx, progress)
         try:
-            return runtime, _understand(source, runtime)
+            return runtime, _understand(source, runtime, self._formats.get(source.id))
         except Exception:
             # Nobody else knows of it, and every further try would leave another one in memory.
             runtime.close()
@@ -230,10 +239,11 @@ def info_of(entry: Entry) -> dict[str, Any]:
     )
 
 
-def _understand(source: ModelSource, runtime: Runtime) -> LoadedModel:
+def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedModel:
     info = runtime.info
     control = runtime.vocabulary.control_tokens()
-    template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control)
+    given = None if format is None else from_data(format)
+    template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control, format=given)
     return LoadedModel(source, info, runtime.vocabulary, template)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +31,10 @@ PARSE_ASIDE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """`model` is a reference, `ctx` in tokens (None: the model's own, at most 8,192), `trace_bytes` in bytes."""
+    """`model` is a reference, `ctx` in tokens (None: the model's own, at most 8,192), `trace_bytes` in bytes.
+
+    `formats` are descriptions in place of derived ones, by model id, as `chat.format.to_data` writes them.
+    """
 
     model: str = "demo"
     ctx: int | None = None
@@ -40,6 +43,7 @@ class ServiceSettings:
     trace_count: int = 100
     trace_bytes: int = 64 << 20
     trial_memory: Path | None = None
+    formats: Mapping[str, Any] | None = None
 
 
 class Service:
@@ -48,7 +52,7 @@ class Service:
     def __init__(self, settings: ServiceSettings, *, load: Loader | None = None) -> None:
         self._engine = EngineLoop(max_waiting=settings.max_waiting, dispatch=self._dispatch)
         loader = load or load_runtime(settings.threads, settings.trial_memory)
-        self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader)
+        self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader, settings.formats)
         self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[str, Answer] = {}

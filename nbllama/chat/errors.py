@@ -15,3 +15,7 @@ class TemplateRefused(ChatError):
 
 class UnsupportedContent(ChatError):
     """The request holds content that this model cannot be shown; the text names what is missing."""
+
+
+class TemplateFailed(ChatError):
+    """The template broke on this conversation, or would take too long for it; the text says how."""

@@ -8,6 +8,7 @@ from nbllama.chat.capabilities import probe
 from nbllama.chat.control_tokens import ControlTokens
 from nbllama.chat.conversation import KEY, Conversation, Write, converse
 from nbllama.chat.derivation import derive
+from nbllama.chat.errors import ChatError, TemplateFailed, TemplateRefused, UnsupportedContent
 from nbllama.chat.format import Format
 from nbllama.chat.origins import Found, Marks, PrivateCharacters, cover, private_characters, search
 from nbllama.chat.prompt import Origin, Prompt
@@ -54,8 +55,13 @@ class ChatTemplate:
         return self.format.think is not None
 
     def render(self, request: MessagesRequest | CountTokensRequest) -> Prompt:
-        """The prompt of a request. Raises ChatError, TemplateRefused, UnsupportedContent."""
-        return _Rendering(self, request).prompt()
+        """The prompt of a request. Raises TemplateRefused, TemplateFailed, UnsupportedContent."""
+        try:
+            return _Rendering(self, request).prompt()
+        except (TemplateRefused, UnsupportedContent):
+            raise
+        except ChatError as error:
+            raise TemplateFailed(str(error)) from error
 
 
 class _Rendering:

@@ -43,7 +43,13 @@ def _run() -> int:
 
     trial = runtime_dir() / "library-trial.json"
     service = Service(
-        ServiceSettings(model=settings.model, ctx=settings.ctx, threads=settings.threads, trial_memory=trial)
+        ServiceSettings(
+            model=settings.model,
+            ctx=settings.ctx,
+            threads=settings.threads,
+            trial_memory=trial,
+            formats=settings.formats,
+        )
     )
     asyncio.run(serve(service, settings))
     return 0

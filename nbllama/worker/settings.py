@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 class Settings:
     """`ctx` in tokens, None = the model's own choice; `idle_exit` and `idle_unload` in seconds, None = never.
 
+    `formats`: how models write calls and thinking, by their ids, in place of what is derived (docs/formats.md).
     `locked` are the names of the settings that an admin's file holds."""
 
     model: str = "demo"
@@ -40,6 +42,7 @@ class Settings:
     idle_exit: float | None = 60.0
     idle_unload: float | None = 3600.0
     transport: str = "socket"
+    formats: Mapping[str, Any] | None = None
     locked: frozenset[str] = frozenset()
 
 
@@ -95,6 +98,18 @@ def _transport(value: Any) -> str:
     return str(value)
 
 
+def _formats(value: Any) -> dict[str, Any]:
+    """An object of objects, also as JSON. What they hold is checked when the model is loaded."""
+    value = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, Mapping) or not all(isinstance(part, Mapping) for part in value.values()):
+        raise ValueError("not an object with a format for each model id")
+    return {str(name): _plain(part) for name, part in value.items()}
+
+
+def _plain(value: Any) -> Any:
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, Mapping) else value
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "ctx": _count,
@@ -102,6 +117,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "idle_exit": _seconds,
     "idle_unload": _seconds,
     "transport": _transport,
+    "formats": _formats,
 }
 
 
