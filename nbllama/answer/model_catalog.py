@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from nbllama.answer.generated import GeneratedIds
+from nbllama.answer.guiding import LazyGrammars
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
 from nbllama.chat.format import from_data
 from nbllama.chat.template import ChatTemplate
@@ -38,6 +40,8 @@ class LoadedModel:
     info: RuntimeInfo
     vocabulary: Vocabulary
     template: ChatTemplate
+    generated: GeneratedIds
+    grammars: LazyGrammars
 
 
 @dataclass(slots=True)
@@ -244,7 +248,9 @@ def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedMod
     control = runtime.vocabulary.control_tokens()
     given = None if format is None else from_data(format)
     template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control, format=given)
-    return LoadedModel(source, info, runtime.vocabulary, template)
+    generated = GeneratedIds(runtime.vocabulary.piece, control.values())
+    grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
+    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars)
 
 
 def _threads_for(path: Path) -> int | None:
@@ -262,6 +268,15 @@ def _check_memory(path: Path) -> None:
         return
     if needed > available:
         raise LoadFailed(f"{path} needs {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free")
+
+
+def default_cache_bytes() -> int:
+    """How much a model's prefixes may take outside its cells: an eighth of the machine's memory, at most 2 GiB."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 1 << 30
+    return min(2 << 30, total // 8)
 
 
 def _page_cache() -> int:

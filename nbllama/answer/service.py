@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from nbllama.answer.answer_request import Answer
 from nbllama.answer.failures import to_api_error
-from nbllama.answer.model_catalog import Entry, Loader, ModelCatalog, info_of, load_runtime
+from nbllama.answer.model_catalog import Entry, Loader, ModelCatalog, default_cache_bytes, info_of, load_runtime
 from nbllama.answer.model_sources import ModelError
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.tokenise import encode
@@ -34,11 +34,14 @@ class ServiceSettings:
     """`model` is a reference, `ctx` in tokens (None: the model's own, at most 8,192), `trace_bytes` in bytes.
 
     `formats` are descriptions in place of derived ones, by model id, as `chat.format.to_data` writes them.
+    `trace_count` 0 keeps no traces.
+    `cache_bytes` bounds a model's prefixes outside its own cells (None: by the machine's memory).
     """
 
     model: str = "demo"
     ctx: int | None = None
     threads: int | None = None
+    cache_bytes: int | None = None
     max_waiting: int = 256
     trace_count: int = 100
     trace_bytes: int = 64 << 20
@@ -50,7 +53,8 @@ class Service:
     """Start it in a running event loop, close it in the same one."""
 
     def __init__(self, settings: ServiceSettings, *, load: Loader | None = None) -> None:
-        self._engine = EngineLoop(max_waiting=settings.max_waiting, dispatch=self._dispatch)
+        cache_bytes = settings.cache_bytes if settings.cache_bytes is not None else default_cache_bytes()
+        self._engine = EngineLoop(max_waiting=settings.max_waiting, cache_bytes=cache_bytes, dispatch=self._dispatch)
         loader = load or load_runtime(settings.threads, settings.trial_memory)
         self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader, settings.formats)
         self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)
@@ -91,14 +95,16 @@ class Service:
             raise Overloaded("the server is stopping", retry_after=1.0)
         sent, request = await _parsed(_read, body)
         entry = self._entry_for(request.model, default_model)
+        kept, warnings = self._traces.request(sent, len(body))
         recorder = Recorder(
             id=request_id,
             message_id=new_id("msg"),
             client=client,
             model=request.model,
             stream=request.stream,
-            request=sent,
+            request=kept,
             ignored=request.ignored,
+            warnings=warnings,
             keep=self._ended,
         )
         answer = Answer(request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder)
@@ -119,10 +125,10 @@ class Service:
         request = await _parsed(parse_count_tokens_request, body)
         model = await self._guarded(self._catalog.loaded(self._entry_for(request.model, default_model)))
         try:
-            _, ids = await asyncio.to_thread(encode, model, request)
+            _, encoded = await asyncio.to_thread(encode, model, request, client)
         except Exception as error:
             raise to_api_error(error) from error
-        return {"input_tokens": len(ids)}
+        return {"input_tokens": len(encoded.ids)}
 
     def models(self) -> list[dict[str, Any]]:
         """ModelInfo of every model, the default first."""

@@ -19,3 +19,7 @@ class UnsupportedContent(ChatError):
 
 class TemplateFailed(ChatError):
     """The template broke on this conversation, or would take too long for it; the text says how."""
+
+
+class SchemaRefused(ChatError):
+    """A JSON schema that no grammar can follow; the text names the place and the keyword."""

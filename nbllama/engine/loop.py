@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,6 +22,10 @@ from nbllama.engine.runtime import Runtime
 log = logging.getLogger(__name__)
 
 Delivery = tuple[Job, list[Outcome]]
+# What a small model writes within this time goes out together: 2,000 tokens/s one by one keep two event loops busy with
+# nothing else. No reader can tell, and a display is drawn ten times a second.
+SECONDS_TOGETHER = 0.004
+
 Dispatch = Callable[[list[Delivery]], None]
 
 
@@ -39,13 +44,17 @@ class _Model:
 
     lane: Lane
     jobs: set[str] = field(default_factory=set)
+    handed_out: float = 0.0
 
 
 class EngineLoop:
-    """Runs all models' lanes in turn. `max_waiting` bounds the jobs of a model beyond those that can run at once."""
+    """Runs all models' lanes in turn. `max_waiting` bounds the jobs of a model beyond those that can run at once.
 
-    def __init__(self, *, max_waiting: int = 256, dispatch: Dispatch = deliver_directly) -> None:
+    `cache_bytes` bounds, for each model, the prefixes that wait in memory outside the model's own cells."""
+
+    def __init__(self, *, max_waiting: int = 256, cache_bytes: int = 0, dispatch: Dispatch = deliver_directly) -> None:
         self._max_waiting = max_waiting
+        self._cache_bytes = cache_bytes
         self._dispatch = dispatch
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._models: dict[str, _Model] = {}
@@ -62,7 +71,7 @@ class EngineLoop:
             if self._closing:
                 runtime.close()
             else:
-                self._models[name] = _Model(Lane(runtime))
+                self._models[name] = _Model(Lane(runtime, cache_bytes=self._cache_bytes))
 
     def remove_model(self, name: str, done: Callable[[], None] = lambda: None) -> None:
         """Ends the model's jobs, frees its memory, then calls `done` in the engine thread.
@@ -174,9 +183,15 @@ class EngineLoop:
             self._safely(message)
 
     def _step(self, model: _Model) -> None:
+        if not model.lane.only_decodes:
+            # This step may last; what is there already does not wait for it.
+            self._hand_out(model)
         if not self._safely(model.lane.step):
             self._safely(model.lane.reset)
-        self._hand_out(model)
+        now = time.monotonic()
+        if now - model.handed_out >= SECONDS_TOGETHER or not model.lane.has_work:
+            model.handed_out = now
+            self._hand_out(model)
 
     def _safely(self, work: Callable[[], None]) -> bool:
         """A bug of ours, or of who receives, must not end the thread: every other request would wait forever."""

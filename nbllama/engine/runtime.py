@@ -101,4 +101,13 @@ class Runtime(Protocol):
     def clear(self, sequence: int) -> None:
         """Forgets all cells of a sequence."""
 
+    def saved_size(self, sequence: int) -> int:
+        """How many bytes `save` would give."""
+
+    def save(self, sequence: int) -> npt.NDArray[np.uint8] | None:
+        """A copy of all that was computed for a sequence; None if it cannot be had. The sequence stays as it is."""
+
+    def restore(self, sequence: int, cells: npt.NDArray[np.uint8]) -> bool:
+        """Puts a saved copy into a sequence, whose cells are lost. False if there is no room: it is empty then."""
+
     def close(self) -> None: ...

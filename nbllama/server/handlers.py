@@ -114,7 +114,8 @@ class NbllamaHandler(ExtensionHandlerMixin, APIHandler):
             self.app.touch()
 
     def _error(self, status_code: int, text: str) -> ApiError:
-        if not self.current_user and status_code in (401, 403) and self.check_host():
+        # In this order: before `prepare`, where a strange method or path ends, asking for the user raises.
+        if status_code in (401, 403) and not self.current_user and self.check_host():
             sent = "x-api-key" in self.request.headers or "Authorization" in self.request.headers
             return AuthenticationFailed("invalid x-api-key or token" if sent else "x-api-key header is required")
         if status_code == 403:

@@ -41,6 +41,8 @@ def page_of(
 def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
+    # Python refuses to read thousands of digits.
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 20
+    if not is_number or not 1 <= int(text) <= MAX_LIMIT:
         raise InvalidRequest(f"limit: Input should be a whole number from 1 to {MAX_LIMIT}")
     return int(text)

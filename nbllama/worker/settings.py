@@ -31,7 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """`ctx` in tokens, None = the model's own choice; `idle_exit` and `idle_unload` in seconds, None = never.
+    """`ctx` in tokens, None = the model's own choice; `cache_ram` in MiB, None = by the machine's memory.
+
+    `idle_exit` and `idle_unload` in seconds, None = never.
+
+    `traces`: how many are kept, 0 = none.
 
     `formats`: how models write calls and thinking, by their ids, in place of what is derived (docs/formats.md).
     `locked` are the names of the settings that an admin's file holds."""
@@ -39,10 +43,13 @@ class Settings:
     model: str = "demo"
     ctx: int | None = None
     threads: int | None = None
+    cache_ram: int | None = None
     idle_exit: float | None = 60.0
     idle_unload: float | None = 3600.0
     transport: str = "socket"
     formats: Mapping[str, Any] | None = None
+    traces: int = 100
+    trace_bytes: int = 64 << 20
     locked: frozenset[str] = frozenset()
 
 
@@ -72,11 +79,28 @@ def _text(value: Any) -> str:
 
 def _count(value: Any) -> int:
     """A positive whole number, also as text."""
+    number = _count_or_zero(value)
+    if number < 1:
+        raise ValueError("not above 0")
+    return number
+
+
+def _count_or_zero(value: Any) -> int:
+    """A whole number that may be 0, also as text."""
     if isinstance(value, (bool, float)):
         raise ValueError("not a whole number")
     number = int(value)
-    if number < 1:
-        raise ValueError("not above 0")
+    if number < 0:
+        raise ValueError("below 0")
+    return number
+
+
+def _mebibytes(value: Any) -> int:
+    if isinstance(value, (bool, float)):
+        raise ValueError("not a whole number of MiB")
+    number = int(value)
+    if number < 0:
+        raise ValueError("below 0")
     return number
 
 
@@ -114,10 +138,13 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "ctx": _count,
     "threads": _count,
+    "cache_ram": _mebibytes,
     "idle_exit": _seconds,
     "idle_unload": _seconds,
     "transport": _transport,
     "formats": _formats,
+    "traces": _count_or_zero,
+    "trace_bytes": _count,
 }
 
 

@@ -84,9 +84,10 @@ def record_interpreter() -> None:
 def worker_environment(environment: Mapping[str, str], python_path: str) -> dict[str, str]:
     """The environment of the worker: what it needs, without keys, tokens and proxies."""
     kept = {name: value for name, value in environment.items() if _is_kept(name)}
-    # A short spin at llama.cpp's thread barriers: beside two busy processes the default decodes 2 to 11 tokens/s,
-    # this one 17 to 19 (2 cores, 0.6B Q8_0). It counts only before libgomp loads.
-    kept.setdefault("GOMP_SPINCOUNT", "1000")
+    # How long llama.cpp's threads spin at their barriers: long enough for a quiet machine (1,000 costs 6 % of the
+    # tokens/s there), short enough beside busy processes (docs/decisions/thread-barriers.md). It counts only before
+    # libgomp loads.
+    kept.setdefault("GOMP_SPINCOUNT", "10000")
     kept["PYTHONUNBUFFERED"] = "1"
     if python_path:
         kept["PYTHONPATH"] = python_path
