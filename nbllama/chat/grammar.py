@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from nbllama.chat.enforcing.rules import ControlIds
 from nbllama.chat.errors import SchemaRefused
 from nbllama.chat.lark import literal
 
@@ -36,6 +37,8 @@ class Grammars:
 
     def __init__(self, tokens: Tokens, n_vocab: int) -> None:
         self._special = _special(tokens)
+        ends = frozenset(id for id in self._special.values() if tokens.is_end_of_generation(id))
+        self.control = ControlIds(self._special, ends)
         self._tokenizer = _tokenizer(tokens, n_vocab, sorted(self._special.values()))
         self._n_vocab = n_vocab
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()

@@ -43,16 +43,11 @@ def ignored_names(data: dict[str, Any], offered: Collection[str] = ()) -> list[s
 def _fields(data: dict[str, Any]) -> Iterator[str]:
     yield from (name for name in data if name not in _ACTED_UPON and name != "output_config")
     for name, value in data.get("output_config", {}).items():
-        if name != "format" and value is not None:
+        if name not in ("format", "effort") and value is not None:
             yield f"output_config.{name}"
 
 
 def _parts(data: dict[str, Any]) -> Iterator[str]:
-    if data.get("tool_choice", {}).get("type") in ("any", "tool"):
-        # Nothing forces the model yet.
-        yield "tool_choice"
-    if "budget_tokens" in data.get("thinking", {}):
-        yield "thinking.budget_tokens"
     # Counting does not check it.
     own = data.get("nbllama")
     for name in own if isinstance(own, dict) else ():
@@ -67,9 +62,6 @@ def _tools(data: dict[str, Any], offered: set[str]) -> Iterator[str]:
             yield f"tools.{index} ({type})"
         elif tool.get("defer_loading") and tool.get("name") not in offered:
             yield f"tools.{index} (defer_loading)"
-        if tool.get("strict"):
-            # Nothing forces the arguments yet.
-            yield f"tools.{index} (strict)"
 
 
 def _blocks(data: dict[str, Any]) -> Iterator[str]:

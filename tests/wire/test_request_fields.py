@@ -124,8 +124,6 @@ def test_what_is_not_acted_upon_is_named() -> None:
     )
 
     assert request.ignored == [
-        "output_config.effort",
-        "tool_choice",
         "nbllama.colour",
         "tools.1 (web_search_20250305)",
         "tools.2 (defer_loading)",
