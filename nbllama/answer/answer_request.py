@@ -162,7 +162,8 @@ class Answer:
         offered = [] if tool_choice is not None and tool_choice.type == "none" else self.request.tools
         # Aside: a grammar may have to be compiled.
         steering = await asyncio.to_thread(steering_of, self.request, model, prompt.tail)
-        self._recorder.record.warnings.extend(steering.notes)
+        self._recorder.steered(steering.notes, steering.ignored)
+        self.ignored = [*self.ignored, *steering.ignored]
         accepted = Accepted(
             model=model,
             prompt=prompt,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbllama.answer.wishes import thinking_budget
@@ -43,10 +43,11 @@ class LazyGrammars:
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """A request's guide, None where nothing steers, and what its trace is to say of it."""
+    """A request's guide, None where nothing steers, what its trace is to say of it, and the fields without effect."""
 
     guide: Guide | None
-    notes: list[str]
+    notes: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
 
 def steering_of(request: MessagesRequest, model: LoadedModel, tail: str) -> Steering:
@@ -72,7 +73,7 @@ def steering_of(request: MessagesRequest, model: LoadedModel, tail: str) -> Stee
     guides += [answer.guide] if answer.guide else []
     if request.stop_sequences:
         guides.append(StopSequenceGuide(request.stop_sequences, vocabulary.piece))
-    return Steering(together(guides), answer.notes)
+    return Steering(together(guides), answer.notes, answer.ignored)
 
 
 def _answer(request: MessagesRequest, model: LoadedModel, thinking: Thinking, tail: str) -> Steering:
@@ -90,11 +91,18 @@ def _answer(request: MessagesRequest, model: LoadedModel, thinking: Thinking, ta
             answer_schema=schema,
         )
         guide, notes = tools_guide(model.grammars.get(), format, wish, thinking, tail)
-        return Steering(guide, notes)
+        return Steering(guide, notes, _without_effect(request) if guide is None else [])
     if schema is None:
-        return Steering(None, [])
+        return Steering(None)
     grammars = model.grammars.get()
-    return Steering(grammars.guide(json_answer(schema, format.think, thinking, grammars.marker)), [])
+    return Steering(grammars.guide(json_answer(schema, format.think, thinking, grammars.marker)))
+
+
+def _without_effect(request: MessagesRequest) -> list[str]:
+    """What cannot hold where nothing tells calls from text; one call alone is kept without a grammar."""
+    forced = request.tool_choice is not None and request.tool_choice.type in ("any", "tool")
+    strict = [f"tools.{index} (strict)" for index, tool in enumerate(request.tools) if tool.strict]
+    return [*(["tool_choice"] if forced else []), *strict]
 
 
 def _thinking(request: MessagesRequest, think: ThinkTags | None, tail: str) -> Thinking:

@@ -128,7 +128,7 @@ def test_what_is_not_acted_upon_is_named() -> None:
         "tools.1 (web_search_20250305)",
         "tools.2 (defer_loading)",
     ]
-    assert parse(thinking=BUDGET).ignored == ["thinking.budget_tokens"]
+    assert parse(thinking=BUDGET).ignored == []
 
 
 def test_a_request_with_only_tools_that_run_elsewhere_is_answered_without() -> None:
