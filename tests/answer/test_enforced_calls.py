@@ -102,7 +102,10 @@ def test_with_none_a_call_is_text(script: Callable[..., str]) -> None:
 def test_a_value_or_a_call_first(script: Callable[..., str]) -> None:
     async def check() -> None:
         schema = {"type": "object", "properties": {"sunny": {"type": "boolean"}}, "required": ["sunny"]}
-        wanted = {"tools": [WEATHER], "output_config": {"format": {"type": "json_schema", "schema": schema}}}
+        wanted: dict[str, Any] = {
+            "tools": [WEATHER],
+            "output_config": {"format": {"type": "json_schema", "schema": schema}},
+        }
         async with serving(script(rules=[{"answer": CALL}])) as service:
             assert calls(await ask(service, **wanted))[0]["input"] == {"location": "Paris"}
         async with serving(script(rules=[{"answer": '{"sunny": true}'}])) as service:
@@ -143,7 +146,7 @@ def test_adaptive_thinking_leaves_room_for_an_answer(script: Callable[..., str])
         async with serving(script(rules=[{"answer": "<think>\n" + "so " * 3000}])) as service:
             counted = {}
             for effort in ("low", "high", "max"):
-                fields = {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
+                fields: dict[str, Any] = {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
                 answer = message(await ask(service, id=effort, max_tokens=400, **fields))
                 assert answer["content"][-1]["type"] == "text"
                 counted[effort] = answer["usage"]["output_tokens_details"]["thinking_tokens"]
