@@ -3,9 +3,9 @@
     python benchmarks/masks.py --model FILE.gguf [--streams 1 8] [--steps 60] [--seed 1]
 
 Each stream makes forced calls of 25 tools with the default sampling (top_k 40 first, temperature 1), one token a step,
-so that it is in keys, names, strings and numbers in turn. Prints the median milliseconds for each sequence and step: the
-mask, the draw, both (and both in the best tenth of the steps, which others' load disturbs least), and the decode of the
-step that they stand beside; and how long the grammar takes to compile, and from the cache. The last line is JSON.
+so that it is in keys, names, strings and numbers in turn. Prints the median milliseconds for each sequence and step:
+the mask, the draw, both (and both in the best tenth of the steps, which others' load disturbs least), and the decode of
+the step that they stand beside; and how long the grammar takes to compile, and from the cache. The last line is JSON.
 """
 
 from __future__ import annotations
