@@ -54,10 +54,13 @@ class ChatTemplate:
         """Whether thinking can be told from text."""
         return self.format.think is not None
 
-    def render(self, request: MessagesRequest | CountTokensRequest) -> Prompt:
-        """The prompt of a request. Raises TemplateRefused, TemplateFailed, UnsupportedContent."""
+    def render(self, request: MessagesRequest | CountTokensRequest, *, images: bool = False) -> Prompt:
+        """The prompt of a request. Raises TemplateRefused, TemplateFailed, UnsupportedContent.
+
+        With `images` each becomes a placeholder, for inspection: no model sees it.
+        """
         try:
-            return _Rendering(self, request).prompt()
+            return _Rendering(self, request, images=images).prompt()
         except (TemplateRefused, UnsupportedContent):
             raise
         except ChatError as error:
@@ -67,7 +70,8 @@ class ChatTemplate:
 class _Rendering:
     """One request on its way through a template, rendered twice: once to be read, once with marks (see origins.py)."""
 
-    def __init__(self, template: ChatTemplate, request: CountTokensRequest) -> None:
+    def __init__(self, template: ChatTemplate, request: CountTokensRequest, *, images: bool) -> None:
+        self._images = images
         self._template = template
         self._request = request
         self._texts: list[tuple[str, Origin]] = []
@@ -94,7 +98,7 @@ class _Rendering:
         return text.replace(self._private.breaker, "")
 
     def _converse(self, write: Write) -> Conversation:
-        return converse(self._request, self._template._can, self._template.format, write)
+        return converse(self._request, self._template._can, self._template.format, write, images=self._images)
 
     def _collect(self, text: str, origin: Origin) -> str:
         self._texts.append((text, origin))
