@@ -23,10 +23,14 @@ class BlockWriter:
 
     `thinking` says what becomes of thinking: shown, omitted (a block with a signature and no text), or hidden
     (no block at all, because the request switched thinking off). With `one_call` the answer is over after a call.
+    A model's own id for a call is kept unless it is one of those `taken`: some count from 0 in each answer.
     """
 
-    def __init__(self, thinking: Literal["shown", "omitted", "hidden"], *, one_call: bool = False) -> None:
+    def __init__(
+        self, thinking: Literal["shown", "omitted", "hidden"], *, one_call: bool = False, taken: Iterable[str] = ()
+    ) -> None:
         self._thinking = thinking
+        self._taken = set(taken)
         self._one_call = one_call
         self._index = -1
         self._open: BlockKind | None = None
@@ -90,7 +94,9 @@ class BlockWriter:
     def _start_call(self, name: str, id: str | None) -> list[Event]:
         self._arguments = PartialJson()
         self.n_calls += 1
-        block: dict[str, object] = {"type": "tool_use", "id": id or new_id("toolu"), "name": name, "input": {}}
+        id = id if id and id not in self._taken else new_id("toolu")
+        self._taken.add(id)
+        block: dict[str, object] = {"type": "tool_use", "id": id, "name": name, "input": {}}
         return [*self._open_block("tool_use", block), *self._delta("input_json_delta", "partial_json", "", empty=True)]
 
     def _open_block(self, kind: BlockKind, block: dict[str, object]) -> list[Event]:

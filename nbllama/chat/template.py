@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from nbllama.chat.capabilities import probe
 from nbllama.chat.control_tokens import ControlTokens
 from nbllama.chat.conversation import KEY, Conversation, Write, converse
-from nbllama.chat.derivation import derive
 from nbllama.chat.errors import ChatError, TemplateFailed, TemplateRefused, UnsupportedContent
 from nbllama.chat.format import Format
 from nbllama.chat.origins import Found, Marks, PrivateCharacters, cover, private_characters, search
 from nbllama.chat.prompt import Origin, Prompt
 from nbllama.chat.renderer import Renderer
 from nbllama.chat.tail import tail_of
+from nbllama.chat.understanding import understand
 from nbllama.wire.requests import CountTokensRequest, MessagesRequest
 
 CHATML = """\
@@ -37,8 +36,7 @@ class ChatTemplate:
     ) -> None:
         self._renderer = Renderer(source or CHATML, bos=bos, eos=eos)
         self._control = ControlTokens([*control_tokens, bos, eos])
-        self._can = probe(self._renderer)
-        self.derived = derive(self._renderer, self._can, eos=eos, given=format)
+        self._can, self.derived = understand(self._renderer, eos=eos, given=format)
         self.format = self.derived.format
         self.warnings = list(self.derived.warnings)
         if not source and format is None:

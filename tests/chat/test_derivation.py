@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nbllama.chat import understanding
 from nbllama.chat.deriving.described import described
 from nbllama.chat.errors import ChatError
 from nbllama.chat.format import from_data, to_data
@@ -99,3 +100,12 @@ def test_a_given_format_replaces_the_derived_one_and_is_tested(template_source: 
 @pytest.fixture
 def template_source() -> str:
     return QWEN_LIKE
+
+
+def test_a_template_is_understood_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = QWEN_LIKE + "{# once #}"
+    first = understood(source)
+    monkeypatch.setattr(understanding, "derive", None)
+    assert understood(source).derived is first.derived
+    with pytest.raises(TypeError):
+        understood(source + "{# twice #}")
