@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from nbllama.answer.partial_json import PartialJson
+from nbllama.answer.signatures import Signer
 from nbllama.chat.pieces import Piece, TextDelta, ThinkDelta, ThinkStart, ThinkStop, ToolArgsDelta, ToolStart, ToolStop
 from nbllama.wire.answers import new_id
 from nbllama.wire.events import ContentBlockDelta, ContentBlockStart, ContentBlockStop, Event
@@ -27,10 +27,16 @@ class BlockWriter:
     """
 
     def __init__(
-        self, thinking: Literal["shown", "omitted", "hidden"], *, one_call: bool = False, taken: Iterable[str] = ()
+        self,
+        thinking: Literal["shown", "omitted", "hidden"],
+        *,
+        one_call: bool = False,
+        taken: Iterable[str] = (),
+        sign: Callable[[bytes], str] | None = None,
     ) -> None:
         self._thinking = thinking
         self._taken = set(taken)
+        self._sign = sign or Signer().sign
         self._one_call = one_call
         self._index = -1
         self._open: BlockKind | None = None
@@ -62,6 +68,7 @@ class BlockWriter:
         match piece:
             case ThinkStart():
                 self.in_thinking = True
+                self._hash = hashlib.sha256()
                 return self._open_block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
             case ThinkDelta(text):
                 return self._think(text)
@@ -125,8 +132,8 @@ class BlockWriter:
         return [ContentBlockDelta(self._index, {"type": type, key: text})]
 
     def _signature(self) -> str:
-        """Opaque to clients, which echo it. It lets a later version recognise its own thinking."""
-        return base64.b64encode(b"nbllama-1:" + self._hash.digest()).decode()
+        """Opaque to clients, which echo it."""
+        return self._sign(self._hash.digest())
 
 
 def joined(events: Iterable[Event]) -> list[Event]:

@@ -8,7 +8,7 @@ from nbllama.chat.budget import Budget, spending
 from nbllama.chat.environment import BoundedEnvironment, to_json
 from nbllama.chat.errors import ChatError
 
-# The longest that models came with has 30,000. Python needs 100 MB to compile this many of the densest ones.
+# The longest of the 70 templates that were looked at has 16,738.
 MAX_SOURCE_CHARS = 100_000
 
 

@@ -33,6 +33,8 @@ WORKERS = (
     "cache_ram",
     "traces",
     "trace_bytes",
+    "model_aliases",
+    "lenient",
     "formats",
     "locked",
 )
@@ -79,6 +81,8 @@ class NbllamaApp(ExtensionApp):
     idle_exit = _workers("Seconds until the worker ends after the last program left; -1: never.")
     idle_unload = _workers("Seconds without a request until models leave the memory; -1: never.")
     transport = _workers('"socket", or "tcp" for loopback TCP with a secret.')
+    model_aliases = _workers("Names of models, or patterns with *, and the model that answers for each.")
+    lenient = _workers("Whether requests are taken that only the real API refuses.")
     cache_ram = _workers("MiB for prefixes that a model keeps in memory outside its context; 0: off.")
     traces = _workers("How many requests' traces are kept; 0: none.")
     trace_bytes = _workers("How many bytes the kept traces may take.")

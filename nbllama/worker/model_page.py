@@ -10,6 +10,17 @@ DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
 
 
+LIFECYCLE = ("active", "deprecated", "retired")
+
+
+def in_lifecycle(models: list[dict[str, Any]], wanted: list[str]) -> list[dict[str, Any]]:
+    """The models in one of the `wanted` states, all if none is named. Raises InvalidRequest for what is no state."""
+    for state in wanted:
+        if state not in LIFECYCLE:
+            raise InvalidRequest("lifecycle: Input should be 'active', 'deprecated' or 'retired'")
+    return [model for model in models if not wanted or model["lifecycle"] in wanted]
+
+
 def page_of(
     models: list[dict[str, Any]],
     *,
