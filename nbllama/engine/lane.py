@@ -1,10 +1,11 @@
-"""One model in the engine: its runtime, its books, and what a step does with them. Engine thread only."""
+"""One model in the engine: its runtime, its books, what a step does with them. Engine thread, but for `in_flight`."""
 
 from __future__ import annotations
 
 import time
 
-from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, NoCells
+from nbllama.engine.errors import DecodeAborted, DecodeFailed, EngineError, EngineStopped, NoCells
+from nbllama.engine.in_flight import InFlight
 from nbllama.engine.jobs import Failed, Finished, FinishReason, Job, Progress, Started, Tokens
 from nbllama.engine.prefix_store import WORTH_TOKENS, PrefixStore
 from nbllama.engine.runtime import Runtime
@@ -28,6 +29,7 @@ class Lane:
         self.runtime = runtime
         self._store = PrefixStore(cache_bytes)
         self.scheduler = Scheduler(SlotTable(info.max_sequences, can_share=info.can_share), n_batch=info.n_batch)
+        self.in_flight = InFlight(runtime.interrupt)
         self._seconds_per_prefill_token = 0.0
         self._touched: dict[int, Sequence] = {}
         self._queue_changed = False
@@ -48,6 +50,7 @@ class Lane:
         if sequence := self.scheduler.find(job_id):
             self._finish(sequence, "cancelled")
             self._queue_changed = True
+        self.in_flight.forget(job_id)
 
     def fail_all(self, error: EngineError) -> None:
         """Ends every job with an error."""
@@ -64,9 +67,12 @@ class Lane:
         """Admit, plan, decode, sample, and hand out: the engine's heart."""
         self._admit()
         step = self.scheduler.next_step(self._prefill_budget())
-        if step is not None and self._decode(step):
-            self.scheduler.complete(step)
-            self._sample(step)
+        if step is None:
+            return
+        with self.in_flight.step(share.sequence.job.id for share in step.shares) as wanted:
+            if wanted and self._decode(step):
+                self.scheduler.complete(step)
+                self._sample(step)
 
     def collect(self) -> list[Sequence]:
         """The sequences that something happened to since the last call."""
@@ -170,6 +176,9 @@ class Lane:
         except NoCells:
             self._make_room()
             return False
+        except DecodeAborted:
+            self._roll_back(step)
+            return False
         except DecodeFailed as error:
             for share in step.shares:
                 slot = share.sequence.slot
@@ -181,6 +190,17 @@ class Lane:
         if step.n_prefill >= SMALLEST_CHUNK:
             self._seconds_per_prefill_token = (time.perf_counter() - began) / step.n_prefill
         return True
+
+    def _roll_back(self, step: Step) -> None:
+        """Takes out of the cells whatever an interrupted decode left there."""
+        for share in step.shares:
+            sequence = share.sequence
+            if (slot := sequence.slot) is None:
+                continue
+            # A state that cannot be cut may be written half.
+            if not self.runtime.info.can_share or not self.runtime.cut(slot, sequence.computed):
+                self._forget(slot)
+                sequence.computed = 0
 
     def _make_room(self) -> None:
         """Frees cells: an idle prefix first, then the sequence that can wait best, which is recomputed later."""
