@@ -17,6 +17,8 @@ from nbllama.engine.slots import Placement, SlotTable
 # about 64 tokens cost prefill speed (measured: 512/128/64/32/16 tokens a chunk: 144/146/137/132/108 tokens/s).
 PREFILL_SECONDS_BESIDE_OTHERS = 0.25
 SMALLEST_CHUNK = 16
+# Before anything was measured: whole batches beside a stream would stop it for as long as they take.
+FIRST_CHUNK = 64
 # So many cells may lie idle beside those who compute: at 512, a step of a 0.6B model is 1 % slower, a prefill 2 %.
 IDLE_CELLS = 512
 
@@ -28,14 +30,12 @@ class Lane:
         info = runtime.info
         self.runtime = runtime
         self._store = PrefixStore(cache_bytes)
-        self.scheduler = Scheduler(SlotTable(info.max_sequences, can_share=info.can_share), n_batch=info.n_batch)
+        slots = SlotTable(info.max_sequences, can_share=info.can_share)
+        self.scheduler = Scheduler(slots, n_batch=info.n_batch, n_cells=info.n_cells)
         self.in_flight = InFlight(runtime.interrupt)
         self._seconds_per_prefill_token = 0.0
         self._touched: dict[int, Sequence] = {}
         self._queue_changed = False
-        # After a preemption nobody is let in before somebody has left: who was sent away would take the cells again
-        # in the next step, and nobody would get anywhere.
-        self._crowded = False
 
     @property
     def has_work(self) -> bool:
@@ -87,7 +87,7 @@ class Lane:
 
     def _admit(self) -> None:
         n_running = len(self.scheduler.running)
-        while not self._crowded and self._bring_back() and (placement := self.scheduler.can_admit()):
+        while self._bring_back() and (placement := self.scheduler.can_admit()):
             slot = self.scheduler.slots[placement.slot]
             if 2 * placement.keep < len(slot.tokens):
                 # Another conversation's: it comes back.
@@ -165,8 +165,10 @@ class Lane:
 
     def _prefill_budget(self) -> int:
         alone = not any(sequence.decodes for sequence in self.scheduler.running)
-        if alone or not self._seconds_per_prefill_token:
+        if alone:
             return self.runtime.info.n_batch
+        if not self._seconds_per_prefill_token:
+            return FIRST_CHUNK
         return max(SMALLEST_CHUNK, int(PREFILL_SECONDS_BESIDE_OTHERS / self._seconds_per_prefill_token))
 
     def _decode(self, step: Step) -> bool:
@@ -209,7 +211,6 @@ class Lane:
             self._set_aside(idle)
         elif sequence := self.scheduler.preemptible():
             self.runtime.clear(self.scheduler.preempt(sequence))
-            self._crowded = True
         else:
             for sequence in list(self.scheduler.running):
                 self._fail(sequence, NoCells("the context has no room for this request alone"))
@@ -272,7 +273,6 @@ class Lane:
 
     def _leave(self, sequence: Sequence) -> None:
         self.scheduler.finish(sequence)
-        self._crowded = False
         if sequence.sampler is not None:
             sequence.sampler.close()
             sequence.sampler = None

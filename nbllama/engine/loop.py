@@ -116,9 +116,8 @@ class EngineLoop:
         """
         with self._lock:
             if model := self._models.get(name):
-                lane = model.lane
-                lane.in_flight.cancel(job_id)
-                self._inbox.put(lambda: lane.cancel(job_id))
+                model.lane.in_flight.cancel(job_id)
+                self._inbox.put(lambda: self._cancel(model, job_id))
 
     def n_jobs(self, name: str) -> tuple[int, int]:
         """(running, waiting) jobs of a model, as far as other threads can know."""
@@ -167,6 +166,11 @@ class EngineLoop:
         self._take_messages(wait=False)
         for model in list(self._models.values()):
             self._free(model, "the server is stopping")
+
+    def _cancel(self, model: _Model, job_id: str) -> None:
+        model.lane.cancel(job_id)
+        # Told before the neighbours' next step, which may take a while.
+        self._hand_out(model)
 
     def _remove(self, model: _Model | None, done: Callable[[], None]) -> None:
         if model is not None:

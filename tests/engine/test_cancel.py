@@ -196,10 +196,13 @@ def test_beside_others_a_cancel_waits_for_the_step(start: Start) -> None:
     answer = " ".join(f"word{i}" for i in range(12))
     loop, runtime = start(rules=[{"answer": answer}])
     both: list[Sequence[Row]] = []
+    told: list[bool] = []
     submitted = threading.Event()
 
     def cancel_beside(rows: Sequence[Row]) -> None:
         submitted.wait(60)
+        if len(both) == 2:
+            told.append(job.ended.is_set())
         if len({row.sequence for row in rows}) == 2 and len(both) < 2:
             both.append(rows)
             if len(both) == 2:
@@ -212,6 +215,7 @@ def test_beside_others_a_cancel_waits_for_the_step(start: Start) -> None:
     wait(job, neighbour)
 
     assert len(both) == 2, "the two were never in one step: the test would see nothing"
+    assert all(told), "it was told only after a step of its neighbour's"
     assert runtime.interrupted == []
     assert neighbour.text == answer
     assert isinstance(job.ending, Finished)
