@@ -6,7 +6,7 @@ import logging
 import traceback
 
 from nbllama.answer.model_sources import ModelError
-from nbllama.chat.errors import ChatError, SchemaRefused, TemplateRefused, UnsupportedContent
+from nbllama.chat.errors import ChatError, SchemaRefused, TemplateFailed, TemplateRefused, UnsupportedContent
 from nbllama.engine.errors import (
     DecodeFailed,
     EngineError,
@@ -27,14 +27,14 @@ def to_api_error(error: BaseException) -> ApiError:
         return error
     if isinstance(error, QueueFull):
         return Overloaded(f"Overloaded: {error}", retry_after=error.retry_after)
-    if isinstance(error, PromptTooLong | TemplateRefused | UnsupportedContent | SchemaRefused):
+    if isinstance(error, PromptTooLong | TemplateRefused | TemplateFailed | UnsupportedContent | SchemaRefused):
         return InvalidRequest(str(error))
     if isinstance(error, EngineStopped):
         return Overloaded(str(error), retry_after=1.0)
-    if isinstance(error, LoadFailed | ModelError):
+    if isinstance(error, LoadFailed | ModelError | ChatError):
         # It will fail again the next time: a client must not try ten times.
         return ServerFault(str(error), should_retry=False)
-    if isinstance(error, NoCells | DecodeFailed | EngineError | ChatError):
+    if isinstance(error, NoCells | DecodeFailed | EngineError):
         return ServerFault(str(error))
     # Without its message, which may quote a prompt: logs hold none.
     place = "".join(traceback.format_tb(error.__traceback__))

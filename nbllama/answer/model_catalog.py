@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from nbllama.answer.generated import GeneratedIds
 from nbllama.answer.guiding import LazyGrammars
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
+from nbllama.chat.format import from_data
 from nbllama.chat.template import ChatTemplate
 from nbllama.engine.errors import EngineStopped, LoadFailed
 from nbllama.engine.library_trial import crashes_with_amx
@@ -59,10 +62,20 @@ class Entry:
 class ModelCatalog:
     """The default model, and those loaded beside it. Event loop only."""
 
-    def __init__(self, engine: EngineLoop, default_ref: str, ctx: int | None, load: Loader) -> None:
+    def __init__(
+        self,
+        engine: EngineLoop,
+        default_ref: str,
+        ctx: int | None,
+        load: Loader,
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        formats: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._aliases = aliases
         self._engine = engine
         self._ctx = ctx
         self._load = load
+        self._formats = formats or {}
         self._default_ref = default_ref
         self._entries: dict[str, Entry] = {}
         self._by_ref: dict[str, Entry] = {}
@@ -91,15 +104,27 @@ class ModelCatalog:
         return entry
 
     def named(self, model_id: str, default_ref: str | None = None) -> Entry:
-        """The model that answers a request for `model_id`; the door's or the worker's default for an unknown id."""
-        return self._entries.get(model_id) or (self.entry(default_ref) if default_ref else self.default())
+        """The model that answers a request for `model_id`: the one of this id, or of an alias, else a default.
+
+        The default is the door's, or else the worker's."""
+        if known := self._entries.get(model_id):
+            return known
+        ref = self._alias(model_id)
+        return self.entry(ref) if ref is not None else self.entry(default_ref) if default_ref else self.default()
+
+    def _alias(self, model_id: str) -> str | None:
+        """The reference of the first alias that fits, an exact one before every pattern."""
+        patterns = (ref for name, ref in self._aliases.items() if fnmatch.fnmatchcase(model_id, name))
+        return self._aliases.get(model_id) or next(patterns, None)
 
     def known(self, model_id: str) -> Entry:
-        """The entry with exactly this id. Raises NotFound."""
+        """The entry with exactly this id or alias. Raises NotFound."""
         if model_id not in self._entries:
             self.default()
         if entry := self._entries.get(model_id):
             return entry
+        if model_id in self._aliases:
+            return self.entry(self._aliases[model_id])
         raise NotFound(f"model: {model_id}")
 
     async def loaded(self, entry: Entry, ctx: int | None = None) -> LoadedModel:
@@ -151,9 +176,11 @@ class ModelCatalog:
         return [_status(entry, is_default=entry.source.ref == self._default_ref) for entry in self._entries.values()]
 
     def infos(self) -> list[dict[str, Any]]:
-        """Every model as the API's ModelInfo, the default first."""
+        """Every model as the API's ModelInfo, the default first; then the aliases that are no patterns."""
         self.default()
-        return [info_of(entry) for entry in self._entries.values()]
+        names = [name for name in self._aliases if "*" not in name and name not in self._entries]
+        aliases = [info_of(self.entry(self._aliases[name])) | {"id": name} for name in names]
+        return [*(info_of(entry) for entry in self._entries.values()), *aliases]
 
     async def _load_entry(self, entry: Entry, ctx: int | None) -> LoadedModel:
         entry.state, entry.error, entry.load = "loading", None, 0.0
@@ -180,7 +207,7 @@ class ModelCatalog:
     ) -> tuple[Runtime, LoadedModel]:
         runtime = self._load(source, ctx, progress)
         try:
-            return runtime, _understand(source, runtime)
+            return runtime, _understand(source, runtime, self._formats.get(source.id))
         except Exception:
             # Nobody else knows of it, and every further try would leave another one in memory.
             runtime.close()
@@ -234,10 +261,11 @@ def info_of(entry: Entry) -> dict[str, Any]:
     )
 
 
-def _understand(source: ModelSource, runtime: Runtime) -> LoadedModel:
+def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedModel:
     info = runtime.info
     control = runtime.vocabulary.control_tokens()
-    template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control)
+    given = None if format is None else from_data(format)
+    template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control, format=given)
     generated = GeneratedIds(runtime.vocabulary.piece, control.values())
     grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
     return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars)

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import traceback
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -15,8 +16,18 @@ from urllib.parse import unquote
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from nbllama.wire.answers import new_id
-from nbllama.wire.errors import ApiError, AuthenticationFailed, InvalidRequest, NotFound, RequestTooLarge, ServerFault
-from nbllama.worker.client_http import SECRET_HEADER
+from nbllama.wire.errors import (
+    ApiError,
+    AuthenticationFailed,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    RequestTooLarge,
+    ServerFault,
+)
+from nbllama.wire.validation import parse_json
+from nbllama.worker.client_http import REQUEST_ID_HEADER, SECRET_HEADER
+from nbllama.worker.host_names import is_ours
 
 if TYPE_CHECKING:
     from nbllama.worker.state import Worker
@@ -25,6 +36,8 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 << 20
 """The API's own limit for a request (anthropic-api §1)."""
+
+_REQUEST_ID = re.compile(r"req_[0-9A-Za-z]{24}")
 
 T = TypeVar("T")
 
@@ -67,11 +80,15 @@ class Endpoint(RequestHandler):
     def set_default_headers(self) -> None:
         # Called before initialize, and again when an error clears the headers: the id stays the same.
         if not hasattr(self, "request_id"):
-            self.request_id = new_id("req")
+            own_id = self.request.headers.get(REQUEST_ID_HEADER, "")
+            self.request_id = own_id if _REQUEST_ID.fullmatch(own_id) else new_id("req")
         self.set_header("request-id", self.request_id)
 
     def prepare(self) -> None:
         secret = self.worker.secret
+        # Over TCP a web page reaches the port, under a name that was bound anew to this address.
+        if secret is not None and not is_ours(self.request.headers.get("Host", "localhost"), None):
+            raise PermissionDenied("Host: not a name of this machine's for itself")
         given = self.request.headers.get(SECRET_HEADER, "")
         if secret is not None and not hmac.compare_digest(secret.encode(), given.encode()):
             raise AuthenticationFailed(f"{SECRET_HEADER}: missing or wrong")
@@ -98,13 +115,7 @@ class Endpoint(RequestHandler):
 
     def json_body(self) -> dict[str, Any]:
         """The body of one of our own requests; nothing counts as `{}`. Raises InvalidRequest."""
-        try:
-            value = json.loads(self.body() or b"{}")
-        except ValueError as error:
-            raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise InvalidRequest("The request body is not a JSON object")
-        return value
+        return parse_json(self.body() or b"{}")
 
     def answer_json(self, value: dict[str, Any]) -> None:
         self.set_header("content-type", "application/json")

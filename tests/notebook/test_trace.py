@@ -76,10 +76,18 @@ def test_it_shows_itself_as_static_html_and_text(last: Any) -> None:
 def test_a_request_without_a_whole_answer(worker: FakeWorker) -> None:
     error = {"type": "api_error", "message": "it broke"}
     worker.record = record_of("Hel", message=None, ending="error", error=error)
-    trace = nbllama.trace("msg_fake")
+    worker.record["events"] = worker.record["events"][:3]
+    trace: Any = nbllama.trace("msg_fake")
 
-    assert (trace.message, trace.usage, trace.text) == (None, None, "Hel")
+    assert trace.text == "Hel"
+    assert (trace.message.stop_reason, trace.message.content[0].text) == (None, "Hel")
     assert "error: it broke" in trace._repr_mimebundle_()["text/plain"]
+
+
+def test_a_request_without_any_answer(worker: FakeWorker) -> None:
+    worker.record = record_of(message=None, ending="cancelled", events=[])
+
+    assert (nbllama.trace("msg_fake").message, nbllama.trace("msg_fake").usage) == (None, None)
 
 
 def test_traces_are_a_table(worker: FakeWorker) -> None:
