@@ -385,3 +385,15 @@ def test_llama_beside_others_is_not_interrupted(tiny_path: Path, prefills: bool)
     assert isinstance(job.ending, Finished)
     assert job.ending.reason == "cancelled"
     assert neighbour.ids == expected.ids
+
+
+def test_without_a_c_library_a_decode_runs_to_its_end(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbllama.engine.abort_flag._strlen", lambda: None)
+    runtime = LlamaRuntime.load(tiny_path, "tiny", EXACT)
+
+    runtime.interrupt(True)
+    runtime.decode([Row(20, 0, 0, True)])
+    runtime.interrupt(False)
+
+    assert runtime.logits(0).any()
+    runtime.close()
