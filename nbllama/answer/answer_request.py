@@ -15,13 +15,15 @@ from typing import Any
 
 from nbllama.answer.block_writer import BlockWriter, joined
 from nbllama.answer.failures import to_api_error
+from nbllama.answer.guiding import guide_of
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
-from nbllama.answer.tokenise import encode
+from nbllama.answer.tokenise import Encoded, encode
 from nbllama.answer.wishes import sampling_of, thinking_of
+from nbllama.chat.guides import Guide
 from nbllama.chat.parser import StreamParser
 from nbllama.chat.prompt import Prompt
-from nbllama.chat.stop_sequences import StopMatcher, StopSequenceGuide
+from nbllama.chat.stop_sequences import StopMatcher
 from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Started, Tokens
 from nbllama.engine.loop import EngineLoop
 from nbllama.wire.answers import MessageBuilder, Usage, new_message
@@ -42,15 +44,21 @@ class Accepted:
 
     model: LoadedModel
     prompt: Prompt
-    prompt_ids: list[int]
+    encoded: Encoded
     stops: StopMatcher
     parser: StreamParser
     writer: BlockWriter
+    guide: Guide | None
 
     @property
     def over(self) -> bool:
         """Whether nothing that the engine may still say belongs to the answer."""
         return self.stops.matched is not None or self.writer.over
+
+    def remember(self, client: str, ids: list[int]) -> None:
+        """Keeps which ids were generated: the next turn repeats this answer, and must find it in the cells."""
+        encoded = self.encoded
+        self.model.generated.remember(client, encoded.ids, encoded.tail_start, encoded.tail, ids)
 
 
 class Answer:
@@ -118,6 +126,7 @@ class Answer:
             yield event
         finally:
             self.cancel()
+            self._remember()
             self._recorder.close()
 
     async def message(self) -> dict[str, Any]:
@@ -134,20 +143,27 @@ class Answer:
         self._cancelled = True
         self._engine.cancel(self.model_id, self.request_id)
 
+    def _remember(self) -> None:
+        """However it ended: a client may send an interrupted answer back as well."""
+        if self._accepted is not None:
+            self._accepted.remember(self._recorder.record.client, self._recorder.record.output_ids)
+
     async def _submit(self, model: LoadedModel) -> Accepted:
-        prompt, prompt_ids = await asyncio.to_thread(encode, model, self.request)
+        prompt, encoded = await asyncio.to_thread(encode, model, self.request, self._recorder.record.client)
         tool_choice = self.request.tool_choice
         one_call = bool(tool_choice and tool_choice.disable_parallel_tool_use)
         offered = [] if tool_choice is not None and tool_choice.type == "none" else self.request.tools
         accepted = Accepted(
             model=model,
             prompt=prompt,
-            prompt_ids=prompt_ids,
+            encoded=encoded,
             stops=StopMatcher(self.request.stop_sequences),
             parser=StreamParser(model.template.format, prompt.tail, [tool.name for tool in offered]),
             writer=BlockWriter(thinking_of(self.request), one_call=one_call),
+            # Aside: a grammar may have to be compiled.
+            guide=await asyncio.to_thread(guide_of, self.request, model, prompt.tail),
         )
-        self._recorder.prompt(prompt, prompt_ids, model.template.warnings)
+        self._recorder.prompt(prompt, encoded.ids, model.template.warnings)
         self._engine.submit(self.model_id, self._job(accepted))
         if self._cancelled:
             # The engine had not heard of the job when it was told to drop it.
@@ -155,15 +171,14 @@ class Answer:
         return accepted
 
     def _job(self, accepted: Accepted) -> Job:
-        stops = self.request.stop_sequences
         return Job(
             id=self.request_id,
             client=self._recorder.record.client,
-            prompt=tuple(accepted.prompt_ids),
+            prompt=tuple(accepted.encoded.ids),
             max_tokens=self.request.max_tokens,
             sampling=sampling_of(self.request, accepted.model.source.sampling),
             deliver=self._outcomes.put_nowait,
-            guide=StopSequenceGuide(stops, accepted.model.vocabulary.piece) if stops else None,
+            guide=accepted.guide,
         )
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
@@ -174,7 +189,7 @@ class Answer:
         accepted = self._accepted
         if accepted is None:
             raise ServerFault("the request was not prepared")
-        self._usage.input_tokens = len(accepted.prompt_ids)
+        self._usage.input_tokens = len(accepted.encoded.ids)
         yield MessageStart(new_message(self.message_id, self.request.model, self._usage.to_dict()))
         ending: Finished | Failed | None = None
         self._last_ping = time.monotonic()
@@ -198,6 +213,8 @@ class Answer:
                 yield self._ping()
         if isinstance(ending, Failed):
             raise ending.error
+        if accepted.guide is not None and accepted.guide.stop == "grammar_error":
+            raise ServerFault("the grammar of the answer could not be followed to its end", should_retry=False)
         if ending is not None and ending.reason == "cancelled":
             raise ServerFault("the request was cancelled", should_retry=False)
         for event in self._end(accepted, ending):
@@ -249,7 +266,7 @@ class Answer:
 
     def _start(self, accepted: Accepted, cached: int) -> None:
         self._usage.cache_read_input_tokens = cached
-        self._usage.input_tokens = len(accepted.prompt_ids) - cached
+        self._usage.input_tokens = len(accepted.encoded.ids) - cached
         self._recorder.start(cached)
 
     def _tell(self, progress: Progress) -> None:
@@ -274,6 +291,8 @@ class Answer:
         return accepted.writer.write(accepted.parser.feed(shown)) if shown else []
 
     def _end(self, accepted: Accepted, finished: Finished | None) -> list[Event]:
+        # Before the client can know that it is over: its next turn may come at once.
+        self._remember()
         rest = accepted.stops.flush()
         events = accepted.writer.write(accepted.parser.feed(rest)) if rest else []
         events += accepted.writer.write(accepted.parser.finish())

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from nbllama.answer.generated import GeneratedIds
+from nbllama.answer.guiding import LazyGrammars
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
 from nbllama.chat.template import ChatTemplate
 from nbllama.engine.errors import EngineStopped, LoadFailed
@@ -37,6 +39,8 @@ class LoadedModel:
     info: RuntimeInfo
     vocabulary: Vocabulary
     template: ChatTemplate
+    generated: GeneratedIds
+    grammars: LazyGrammars
 
 
 @dataclass(slots=True)
@@ -234,7 +238,9 @@ def _understand(source: ModelSource, runtime: Runtime) -> LoadedModel:
     info = runtime.info
     control = runtime.vocabulary.control_tokens()
     template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control)
-    return LoadedModel(source, info, runtime.vocabulary, template)
+    generated = GeneratedIds(runtime.vocabulary.piece, control.values())
+    grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
+    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars)
 
 
 def _threads_for(path: Path) -> int | None:

@@ -120,10 +120,10 @@ class Service:
         request = await _parsed(parse_count_tokens_request, body)
         model = await self._guarded(self._catalog.loaded(self._entry_for(request.model, default_model)))
         try:
-            _, ids = await asyncio.to_thread(encode, model, request)
+            _, encoded = await asyncio.to_thread(encode, model, request, client)
         except Exception as error:
             raise to_api_error(error) from error
-        return {"input_tokens": len(ids)}
+        return {"input_tokens": len(encoded.ids)}
 
     def models(self) -> list[dict[str, Any]]:
         """ModelInfo of every model, the default first."""

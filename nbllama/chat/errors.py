@@ -15,3 +15,7 @@ class TemplateRefused(ChatError):
 
 class UnsupportedContent(ChatError):
     """The request holds content that this model cannot be shown; the text names what is missing."""
+
+
+class SchemaRefused(ChatError):
+    """A JSON schema that no grammar can follow; the text names the place and the keyword."""

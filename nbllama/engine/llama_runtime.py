@@ -19,6 +19,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from nbllama.engine.candidates import candidates, worth_it
 from nbllama.engine.errors import DecodeFailed, EngineError, LoadFailed, NoCells
 from nbllama.engine.library_trial import WARNING
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
@@ -135,6 +136,7 @@ class LlamaSampler:
         for link in self._links(settings):
             llama_cpp.llama_sampler_chain_add(chain, link)
         self.chain: Any = chain
+        self.top_k = settings.top_k if settings.temperature > 0 else 1
 
     def close(self) -> None:
         if self.chain is not None:
@@ -213,7 +215,12 @@ class LlamaRuntime:
         return LlamaSampler(settings)
 
     def sample(self, row: int, sampler: Sampler) -> int:
-        return int(llama_cpp.llama_sampler_sample(cast(LlamaSampler, sampler).chain, self._context, row))
+        own = cast(LlamaSampler, sampler)
+        if worth_it(self.info.n_vocab, own.top_k):
+            found = candidates(self.logits(row), own.top_k)
+            if len(found):
+                return choose(own.chain, found)
+        return int(llama_cpp.llama_sampler_sample(own.chain, self._context, row))
 
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         pointer = llama_cpp.llama_get_logits_ith(self._context, row)
@@ -248,6 +255,16 @@ class LlamaRuntime:
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)
             self._context = self._model = self._memory = None
+
+
+def choose(chain: Any, found: npt.NDArray[np.void]) -> int:
+    """What llama_sampler_sample does, for the candidates alone."""
+    data = ctypes.cast(found.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
+    array = llama_cpp.llama_token_data_array(data, len(found), -1, False)
+    llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
+    token = int(array.data[array.selected].id)
+    llama_cpp.llama_sampler_accept(chain, token)
+    return token
 
 
 def _bytes_of(cells: npt.NDArray[np.uint8]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,6 +22,10 @@ from nbllama.engine.runtime import Runtime
 log = logging.getLogger(__name__)
 
 Delivery = tuple[Job, list[Outcome]]
+# What a small model writes within this time goes out together: 2,000 tokens/s one by one keep two event loops busy with
+# nothing else. No reader can tell, and a display is drawn ten times a second.
+SECONDS_TOGETHER = 0.004
+
 Dispatch = Callable[[list[Delivery]], None]
 
 
@@ -39,6 +44,7 @@ class _Model:
 
     lane: Lane
     jobs: set[str] = field(default_factory=set)
+    handed_out: float = 0.0
 
 
 class EngineLoop:
@@ -179,7 +185,10 @@ class EngineLoop:
     def _step(self, model: _Model) -> None:
         if not self._safely(model.lane.step):
             self._safely(model.lane.reset)
-        self._hand_out(model)
+        now = time.monotonic()
+        if now - model.handed_out >= SECONDS_TOGETHER or not model.lane.has_work:
+            model.handed_out = now
+            self._hand_out(model)
 
     def _safely(self, work: Callable[[], None]) -> bool:
         """A bug of ours, or of who receives, must not end the thread: every other request would wait forever."""

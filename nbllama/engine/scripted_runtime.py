@@ -96,10 +96,12 @@ class ScriptedVocabulary:
     def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
         if parse_control and text in self._control:
             return [self._control[text]]
-        return [token for match in _WORDS.finditer(text) for token in self._word(match.group().encode())]
+        return [
+            token for match in _WORDS.finditer(text) for token in self._word(match.group().encode(errors="replace"))
+        ]
 
     def piece(self, token: int) -> bytes:
-        return self._pieces[token]
+        return self._pieces[token] if token < len(self._pieces) else b""
 
     def is_end_of_generation(self, token: int) -> bool:
         return token == END_OF_TURN
@@ -112,6 +114,8 @@ class ScriptedVocabulary:
         return None
 
     def _word(self, word: bytes) -> list[int]:
+        if len(word) == 1:
+            return list(word)
         with self._lock:
             token = self._ids.get(word)
             if token is None and len(self._pieces) < N_VOCAB:
@@ -127,6 +131,7 @@ class ScriptedSampler:
     rule: Rule | None = None
     answer: list[int] = field(default_factory=list)
     position: int = 0
+    n_prompt: int = 0
 
     def close(self) -> None:
         self.answer = []
@@ -180,10 +185,15 @@ class ScriptedRuntime:
     def sample(self, row: int, sampler: Sampler) -> int:
         state = cast(ScriptedSampler, sampler)
         token = self._scripted(row, state)
-        state.position += 1
         logits = self._logits.get(row)
         if logits is None:
+            state.position += 1
             return token
+        if logits[token] == -np.inf and len(piece := self.vocabulary.piece(token)) > 1:
+            # A guide made before the word was met knows only its bytes.
+            state.answer[state.position : state.position + 1] = piece
+            token = piece[0]
+        state.position += 1
         logits[token] += 1.0
         return int(np.argmax(logits))
 
@@ -216,12 +226,24 @@ class ScriptedRuntime:
     def close(self) -> None:
         self._cells.clear()
 
+    def _catch_up(self, written: list[int], sampler: ScriptedSampler, answer: bytes) -> None:
+        """Goes on behind what a guide forced, if that is what the script says too."""
+        if len(written) == sampler.position:
+            return
+        text = b"".join(map(self.vocabulary.piece, written))
+        if answer.startswith(text):
+            rest = answer[len(text) :].decode(errors="replace")
+            sampler.answer = [*written, *self.vocabulary.tokenize(rest, parse_control=False)]
+        sampler.position = len(written)
+
     def _scripted(self, row: int, sampler: ScriptedSampler) -> int:
         sequence = self._rows[row].sequence
         if sampler.rule is None:
             prompt = b"".join(map(self.vocabulary.piece, self._cells[sequence])).decode(errors="replace")
             sampler.rule = self.script.rule_for(prompt)
             sampler.answer = self.vocabulary.tokenize(sampler.rule.answer, parse_control=False)
+            sampler.n_prompt = len(self._cells[sequence])
+        self._catch_up(self._cells[sequence][sampler.n_prompt :], sampler, sampler.rule.answer.encode())
         if sampler.rule.delay_s:
             time.sleep(sampler.rule.delay_s)
         if sampler.rule.fail_after is not None and sampler.position + 1 >= sampler.rule.fail_after:

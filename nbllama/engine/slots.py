@@ -1,5 +1,8 @@
 """Which tokens lie in which sequence's cells, and whose sequence it is. Pure: no model inside.
 
+Which prefix has to go is decided by GreedyDual (Young 1994): what is left has the worth of its tokens, counted from the
+worth of what went last. So a long conversation outlives many short requests between its turns, but not for ever.
+
 Invariant: a slot's `tokens[0:n]` are exactly what the model computed at positions [0, n) of that sequence. A slot is
 held by one job or by nobody; what nobody holds is a prefix that a later job may find.
 """
@@ -8,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+SMALL_LOSS = 16
+"""Tokens that are recomputed sooner than a sequence is copied: a trimmed end, the last line of a prompt."""
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
@@ -27,12 +33,14 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 @dataclass(slots=True)
 class Slot:
-    """One of the model's sequences."""
+    """One of the model's sequences. Its first `copied` tokens came from another one, where they may lie still."""
 
     index: int
     tokens: list[int] = field(default_factory=list)
     holder: str | None = None
     last_used: int = 0
+    copied: int = 0
+    worth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class SlotTable:
         self._slots = [Slot(index) for index in range(n_slots)]
         self._can_share = can_share
         self._clock = 0
+        self._worth_of_the_last_lost = 0
 
     def __getitem__(self, index: int) -> Slot:
         return self._slots[index]
@@ -66,10 +75,9 @@ class SlotTable:
         reusable = prompt[:-1]
         best_free = max(free, key=lambda slot: (common_prefix(slot.tokens, reusable), -slot.last_used))
         kept = common_prefix(best_free.tokens, reusable)
-        # Continue in place when most of what lies there is kept: the rest would be lost to its own conversation.
-        if kept and 2 * kept >= len(best_free.tokens):
+        if kept and len(best_free.tokens) - kept <= self._may_be_lost(kept):
             return Placement(best_free.index, kept, None)
-        target = min(free, key=lambda slot: (bool(slot.tokens), slot.last_used))
+        target = min(free, key=_missed)
         if not self._can_share:
             return Placement(target.index, common_prefix(target.tokens, reusable), None)
         source = max(self._slots, key=lambda slot: common_prefix(slot.tokens, reusable))
@@ -81,6 +89,9 @@ class SlotTable:
     def hold(self, placement: Placement, holder: str, prompt: Sequence[int]) -> None:
         """Gives the slot to a job, with the first `keep` tokens of its prompt in it."""
         slot = self._slots[placement.slot]
+        if slot.tokens and (placement.source is not None or not placement.keep):
+            self._worth_of_the_last_lost = max(self._worth_of_the_last_lost, slot.worth)
+        slot.copied = placement.keep if placement.source is not None else min(slot.copied, placement.keep)
         slot.holder = holder
         slot.tokens = list(prompt[: placement.keep])
         self._touch(slot)
@@ -97,17 +108,19 @@ class SlotTable:
         """Gives the slot back; its tokens stay as a prefix to find."""
         slot = self._slots[index]
         slot.holder = None
+        slot.worth = self._worth_of_the_last_lost + len(slot.tokens) - slot.copied
         self._touch(slot)
 
     def fill(self, index: int, tokens: Sequence[int]) -> None:
         """Records what was put into a slot that nobody holds."""
-        self._slots[index].tokens = list(tokens)
-        self._touch(self._slots[index])
+        slot = self._slots[index]
+        slot.tokens, slot.copied, slot.worth = list(tokens), 0, self._worth_of_the_last_lost + len(tokens)
+        self._touch(slot)
 
     def least_missed_free(self) -> int | None:
-        """The free slot whose tokens are missed least: an empty one, else the one used longest ago."""
+        """The free slot whose tokens are missed least."""
         free = [slot for slot in self._slots if slot.holder is None]
-        return min(free, key=lambda slot: (bool(slot.tokens), slot.last_used)).index if free else None
+        return min(free, key=_missed).index if free else None
 
     def idle(self) -> list[tuple[int, int]]:
         """(slot, cells that only it needs) of every prefix that nobody computes on, used longest ago first."""
@@ -129,9 +142,21 @@ class SlotTable:
         """Job id → slot."""
         return {slot.holder: slot.index for slot in self._slots if slot.holder is not None}
 
+    def _may_be_lost(self, kept: int) -> int:
+        """How many tokens behind a kept prefix may be overwritten: they may be the turn of another conversation.
+
+        Where nothing can be copied the choice is between them and the prefix.
+        """
+        return max(SMALL_LOSS, kept // 20) if self._can_share else kept
+
     def _touch(self, slot: Slot) -> None:
         self._clock += 1
         slot.last_used = self._clock
+
+
+def _missed(slot: Slot) -> tuple[bool, int, int]:
+    """An empty one is not missed at all."""
+    return (bool(slot.tokens), slot.worth, slot.last_used)
 
 
 def _last_used(slot: Slot) -> int:

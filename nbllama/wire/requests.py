@@ -48,10 +48,18 @@ def _system(value: Any) -> Any:
     return value
 
 
+class JsonFormat(WireModel):
+    """The answer is one JSON value that fits the schema."""
+
+    type: Literal["json_schema"]
+    json_schema: dict[str, Any] = Field(alias="schema")
+
+
 class OutputConfig(WireModel):
     """`effort` is checked and not acted upon."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: JsonFormat | None = None
 
 
 class Extension(WireModel):
@@ -73,6 +81,8 @@ class CountTokensRequest(WireModel):
     thinking: Annotated[Thinking, Field(discriminator="type")] | None = None
     metadata: dict[str, Any] | None = None
     output_config: OutputConfig | None = None
+    # What clients before 1.0 call it.
+    output_format: JsonFormat | None = None
     _ignored: list[str] = PrivateAttr(default_factory=list)
 
     @property
@@ -83,6 +93,12 @@ class CountTokensRequest(WireModel):
     def tools(self) -> list[Tool]:
         """The tools that the model is shown: neither those that run elsewhere nor those to be found by a search."""
         return [tool for tool in self.sent_tools if isinstance(tool, Tool) and not tool.defer_loading]
+
+    @property
+    def output_schema(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer must fit."""
+        wanted = (self.output_config.format if self.output_config else None) or self.output_format
+        return wanted.json_schema if wanted else None
 
     @property
     def thinking_enabled(self) -> bool:
@@ -151,10 +167,6 @@ def _refuse_unsupported(data: dict[str, Any]) -> None:
     if "thread" in data:
         details = {"error_code": "thread_unsupported_request"}
         raise InvalidRequest("thread: message threads are not supported", details=details)
-    output_config = data.get("output_config")
-    wants_format = isinstance(output_config, dict) and output_config.get("format") is not None
-    if wants_format or data.get("output_format"):
-        raise InvalidRequest("output_config.format: structured outputs are not supported")
     for name in ("compaction", "mcp_servers"):
         if data.get(name):
             raise InvalidRequest(f"{name}: not supported")
@@ -166,5 +178,7 @@ def _check_prewarm(request: MessagesRequest) -> None:
         raise InvalidRequest("max_tokens: 0 may not be combined with stream: true")
     if request.thinking is not None and request.thinking.type == "enabled":
         raise InvalidRequest("max_tokens: 0 may not be combined with thinking")
+    if request.output_schema is not None:
+        raise InvalidRequest("max_tokens: 0 may not be combined with output_config.format")
     if request.tool_choice is not None and request.tool_choice.type in ("any", "tool"):
         raise InvalidRequest("max_tokens: 0 may not be combined with a tool_choice that forces a call")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, NoCells, PromptTooLong, QueueFull
-from nbllama.engine.jobs import Failed, Finished, Job, Outcome
+from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Tokens
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Row
 from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
@@ -54,6 +54,28 @@ def test_done(start: Start) -> None:
 
     assert job.text == "Hello there."
     assert job.ending == Finished("end", 4)
+
+
+@pytest.mark.parametrize(("seconds", "n_deliveries"), [(1e9, 1), (0.0, 5)])
+def test_what_comes_fast_goes_out_together(
+    start: Start, monkeypatch: pytest.MonkeyPatch, seconds: float, n_deliveries: int
+) -> None:
+    monkeypatch.setattr("nbllama.engine.loop.SECONDS_TOGETHER", seconds)
+    deliveries: list[list[Outcome]] = []
+    loop, runtime = start(rules=[{"answer": "one two three four"}])
+    submit(loop, "warm", prompt_of(runtime, "hello"), max_tokens=1)
+    ended = threading.Event()
+
+    def deliver(outcomes: list[Outcome]) -> None:
+        deliveries.append(outcomes)
+        if isinstance(outcomes[-1], Finished):
+            ended.set()
+
+    loop.submit("model", Job("a", "local", tuple(prompt_of(runtime, "hello")), 64, GREEDY, deliver))
+    assert ended.wait(60)
+    assert len([outcomes for outcomes in deliveries if any(isinstance(o, Tokens | Finished) for o in outcomes)]) == (
+        n_deliveries
+    )
 
 
 def test_max_tokens(start: Start) -> None:

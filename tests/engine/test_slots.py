@@ -69,3 +69,82 @@ def test_the_oldest_idle_slot_is_evicted_first() -> None:
     fill(table, 1, [3], holder="busy")
 
     assert table.oldest_idle() == 2
+
+
+def turn(table: SlotTable, prompt: list[int], answer: list[int] | None = None) -> int:
+    """One request on an idle table; how many tokens of its prompt were computed."""
+    placement = table.place(prompt)
+    assert placement is not None
+    table.hold(placement, "job", prompt)
+    table.extend(placement.slot, [*prompt[placement.keep :], *(answer or [])])
+    table.release(placement.slot)
+    return len(prompt) - placement.keep
+
+
+def words(seed: int, n: int) -> list[int]:
+    return [seed * 1_000_000 + i for i in range(n)]
+
+
+def test_conversations_that_share_a_long_beginning_do_not_take_each_others_turns() -> None:
+    table = SlotTable(4)
+    system = words(0, 2000)
+    conversations = [system + words(seed, 300) for seed in (1, 2)]
+    for conversation in conversations:
+        turn(table, conversation)
+
+    for n in range(5):
+        for seed, conversation in enumerate(conversations):
+            new = words(10 + seed + 2 * n, 100)
+            conversation += new
+            assert turn(table, conversation) == len(new)
+
+
+def test_a_long_conversation_outlives_many_short_requests() -> None:
+    table = SlotTable(4)
+    conversation = words(0, 5000)
+    turn(table, conversation)
+    for seed in range(1, 100):
+        assert turn(table, words(seed, 80)) == 80
+
+    conversation += words(200, 50)
+    assert turn(table, conversation) == 50
+
+
+def test_a_conversation_that_nobody_continues_goes_at_last() -> None:
+    table = SlotTable(4)
+    turn(table, words(0, 5000))
+    for seed in range(1, 400):
+        turn(table, words(seed, 80))
+
+    assert turn(table, words(0, 5001)) == 5001
+
+
+def test_of_conversations_alike_the_oldest_goes_first() -> None:
+    table = SlotTable(3)
+    for seed in (1, 2, 3):
+        turn(table, words(seed, 500))
+    turn(table, words(1, 510))
+
+    turn(table, words(4, 500))
+
+    assert turn(table, words(1, 520)) == 10
+    assert turn(table, words(3, 510)) == 10
+    assert turn(table, words(2, 510)) == 510
+
+
+def test_branches_that_are_left_go_before_what_they_left() -> None:
+    table = SlotTable(4)
+    conversation = words(0, 3000)
+    turn(table, conversation, words(1, 200))
+    for seed in range(2, 12):
+        # A turn whose thinking is dropped: the prompt branches off before the answer, and leaves it.
+        assert turn(table, conversation + words(seed, 100), words(seed + 100, 200)) == 100
+
+    assert turn(table, conversation + words(11, 100) + words(111, 200) + words(500, 10)) == 10
+
+
+def test_a_trimmed_end_is_overwritten_where_it_is() -> None:
+    table = SlotTable(4)
+    turn(table, words(0, 1000), words(1, 3))
+
+    assert table.place(words(0, 1000) + words(2, 5)) == Placement(0, 1000, None)
