@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The welcome notebook in a browser.
+# The welcome notebook in a browser, and every kind of answer.
 set -euo pipefail
 command -v chromium >/dev/null || .ci/apt-install chromium fonts-dejavu-core
 .venv/bin/python -m pip install --quiet --disable-pip-version-check playwright
 .venv/bin/python tests/browser/welcome_in_chromium.py
+.venv/bin/python -m tests.browser.answers_in_chromium

@@ -12,7 +12,7 @@ import hashlib
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -20,6 +20,9 @@ from nbllama.engine.slots import common_prefix
 
 ENTRY_OVERHEAD_BYTES = 400
 """What an entry takes beside its text and ids: digest, arrays' heads, two dictionary places."""
+MOST_PARTS = 8
+"""Over how many control tokens a text goes on. As a rule the template writes them again, and each text between two is
+found by itself; a call of no tool that was offered is repeated as mere text, in which they are spelled."""
 MOST_PER_CONTEXT = 64
 """How many answers to one and the same prompt are told apart: a look-up compares with each of them."""
 
@@ -62,7 +65,7 @@ class Match:
 class GeneratedIds:
     """One model's memory: the texts used last, bounded in number and bytes. Any thread may ask.
 
-    `piece` gives a token's bytes, `control` are the ids of control tokens, which no text contains.
+    `piece` gives a token's bytes, `control` are the ids of control tokens.
     """
 
     def __init__(
@@ -96,11 +99,14 @@ class GeneratedIds:
         context = Context(client)
         context.add(prompt[:tail_start])
         head, head_ids = _encoded(tail), list(prompt[tail_start:])
-        for part, control in _parts(ids, self._control):
-            if part or head:
-                text = head + b"".join(map(self._piece, part))
-                self._keep(context.digest(), Known(text, array("i", [*head_ids, *part]), len(head), len(head_ids)))
-            context.add([*head_ids, *part, *control])
+        starts = [0, *(place + 1 for place, id in enumerate(ids) if id in self._control)]
+        ends = [*starts[MOST_PARTS:], *[len(ids)] * MOST_PARTS]
+        for start, end, after in zip(starts, ends, [*starts[1:], len(ids)], strict=False):
+            if head or end > start:
+                text = head + b"".join(map(self._piece, ids[start:end]))
+                known = Known(text, array("i", [*head_ids, *ids[start:end]]), len(head), len(head_ids))
+                self._keep(context.digest(), known)
+            context.add([*head_ids, *ids[start:after]])
             head, head_ids = b"", []
 
     def note(self, context: Context, text: str, ids: Sequence[int]) -> None:
@@ -125,8 +131,13 @@ class GeneratedIds:
         if known.text == data:
             return Match(list(known.ids), "")
         same = common_prefix(known.text, data)
-        lengths = (len(self._piece(id)) for id in known.ids[known.head_ids :])
+        tail = known.ids[known.head_ids :]
+        lengths = (len(self._piece(id)) for id in tail)
         ends = [end for end in accumulate(lengths, initial=known.head) if end <= same]
+        if ends and ends[-1] < len(data):
+            # Another text: what spells a control token in it is for the template to decide.
+            first = next((place for place, id in enumerate(tail) if id in self._control), len(tail))
+            del ends[first + 1 :]
         while ends and not _is_boundary(data, ends[-1]):
             ends.pop()
         if not ends or ends[-1] == 0:
@@ -154,18 +165,6 @@ class GeneratedIds:
         del here[text]
         if not here:
             del self._by_context[digest]
-
-
-def _parts(ids: Sequence[int], control: Collection[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """(ids of text, the control token behind them, if there is one) as often as that comes."""
-    part: list[int] = []
-    for id in ids:
-        if id in control:
-            yield part, [id]
-            part = []
-        else:
-            part.append(id)
-    yield part, []
 
 
 def _encoded(text: str) -> bytes:

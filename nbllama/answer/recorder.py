@@ -34,6 +34,7 @@ class Recorder:
         stream: bool,
         request: dict[str, Any],
         ignored: Sequence[str],
+        warnings: Sequence[str] = (),
         keep: Callable[[RequestRecord], None],
     ) -> None:
         self.record = RequestRecord(
@@ -45,6 +46,7 @@ class Recorder:
             stream=stream,
             request=request,
             ignored=list(ignored),
+            warnings=list(warnings),
         )
         self._keep = keep
         self._began = time.perf_counter()
@@ -57,7 +59,7 @@ class Recorder:
         record = self.record
         record.prompt = prompt.text
         record.prompt_ids = ids
-        record.warnings = list(warnings)
+        record.warnings.extend(warnings)
         record.spans = [
             {
                 "start": span.start,

@@ -33,6 +33,7 @@ PARSE_ASIDE_BYTES = 1 << 20
 class ServiceSettings:
     """`model` is a reference, `ctx` in tokens (None: the model's own, at most 8,192), `trace_bytes` in bytes.
 
+    `trace_count` 0 keeps no traces.
     `cache_bytes` bounds a model's prefixes outside its own cells (None: by the machine's memory).
     """
 
@@ -92,14 +93,16 @@ class Service:
             raise Overloaded("the server is stopping", retry_after=1.0)
         sent, request = await _parsed(_read, body)
         entry = self._entry_for(request.model, default_model)
+        kept, warnings = self._traces.request(sent, len(body))
         recorder = Recorder(
             id=request_id,
             message_id=new_id("msg"),
             client=client,
             model=request.model,
             stream=request.stream,
-            request=sent,
+            request=kept,
             ignored=request.ignored,
+            warnings=warnings,
             keep=self._ended,
         )
         answer = Answer(request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder)

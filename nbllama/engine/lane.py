@@ -112,8 +112,9 @@ class Lane:
         target = slots.least_missed_free()
         if found is not None and target is not None:
             prefix, n_used = found
-            # A long one of which little is used costs more to copy than that little costs to compute.
-            if n_used - placement.keep >= max(WORTH_TOKENS, len(prefix.tokens) // 16):
+            # A long one of which little is used costs more to copy than that little costs to compute: some 500 tokens
+            # are copied in the time of one. Four times that, because what is copied back shares no cells.
+            if n_used - placement.keep >= max(WORTH_TOKENS, len(prefix.tokens) // 128):
                 self._set_aside(target)
                 if self.runtime.restore(target, prefix.cells):
                     slots.fill(target, prefix.tokens)

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbllama.engine.candidates import candidates, worth_it
-from nbllama.engine.errors import DecodeFailed, EngineError, LoadFailed, NoCells
+from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, LoadFailed, NoCells
 from nbllama.engine.library_trial import WARNING
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
 from nbllama.engine.sampling import SamplingSettings
@@ -68,32 +69,67 @@ def library_file() -> Path:
     return Path(llama_cpp.llama_cpp._lib._name)
 
 
+class _Users:
+    """Who uses the model's memory beside the engine thread: it is freed when they have done."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._n_users = 0
+        self._closed = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._closed:
+                raise EngineStopped("the model was unloaded")
+            self._n_users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._n_users -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Lets nobody in any more, and waits for who is there."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: self._n_users == 0)
+
+
 class LlamaVocabulary:
-    """llama.cpp's tokenizer. Any thread, any time: it reads immutable data."""
+    """llama.cpp's tokenizer. Any thread, any time: it reads immutable data. Raises EngineStopped once it is closed."""
 
     def __init__(self, vocab: Any) -> None:
         self._vocab = vocab
+        self._users = _Users()
         self.n_tokens = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self._pieces: dict[int, bytes] = {}
         self._ends = frozenset(t for t in range(self.n_tokens) if llama_cpp.llama_vocab_is_eog(vocab, t))
         self._control = self._find_control_tokens()
+        bos = int(llama_cpp.llama_vocab_bos(vocab))
+        self._bos = bos if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(vocab) else None
 
     def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
         data = text.encode("utf-8", errors="replace")
         # One token covers at least a byte, but a tokenizer may add a leading space.
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
-        n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, parse_control)
-        if n < 0:
-            buffer = (llama_cpp.llama_token * -n)()
-            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, -n, False, parse_control)
+        with self._users:
+            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, parse_control)
+            if n < 0:
+                buffer = (llama_cpp.llama_token * -n)()
+                n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, -n, False, parse_control)
         return list(buffer[:n])
 
     def piece(self, token: int) -> bytes:
         known = self._pieces.get(token)
         if known is None:
-            known = self._pieces[token] = self._read_piece(token)
+            with self._users:
+                known = self._pieces[token] = self._read_piece(token)
         return known
+
+    def close(self) -> None:
+        """Before the model is freed: a prompt may be being tokenised in another thread."""
+        self._users.close()
 
     def is_end_of_generation(self, token: int) -> bool:
         return token in self._ends
@@ -103,8 +139,7 @@ class LlamaVocabulary:
 
     @property
     def adds_bos(self) -> int | None:
-        bos = int(llama_cpp.llama_vocab_bos(self._vocab))
-        return bos if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(self._vocab) else None
+        return self._bos
 
     def text_of(self, token: int) -> str:
         """The spelling of a special token; empty for none."""
@@ -251,6 +286,7 @@ class LlamaRuntime:
 
     def close(self) -> None:
         if self._context is not None:
+            self.vocabulary.close()
             llama_cpp.llama_batch_free(self._batch)
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)

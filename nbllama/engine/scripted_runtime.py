@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,11 @@ class Rule:
     answer: str
     delay_s: float = 0.0
     fail_after: int | None = None
+    spelling: Literal["words", "bytes"] = "words"
+
+    def __post_init__(self) -> None:
+        if self.spelling not in ("words", "bytes"):
+            raise ValueError(f'spelling is {self.spelling!r}, neither "words" nor "bytes"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Script:
                 answer=rule["answer"],
                 delay_s=float(rule.get("delay_s", 0.0)),
                 fail_after=rule.get("fail_after"),
+                spelling=rule.get("spelling", "words"),
             )
             for rule in data.get("rules", [])
         )
@@ -241,7 +247,7 @@ class ScriptedRuntime:
         if sampler.rule is None:
             prompt = b"".join(map(self.vocabulary.piece, self._cells[sequence])).decode(errors="replace")
             sampler.rule = self.script.rule_for(prompt)
-            sampler.answer = self.vocabulary.tokenize(sampler.rule.answer, parse_control=False)
+            sampler.answer = self._spelled(sampler.rule)
             sampler.n_prompt = len(self._cells[sequence])
         self._catch_up(self._cells[sequence][sampler.n_prompt :], sampler, sampler.rule.answer.encode())
         if sampler.rule.delay_s:
@@ -249,3 +255,8 @@ class ScriptedRuntime:
         if sampler.rule.fail_after is not None and sampler.position + 1 >= sampler.rule.fail_after:
             self._doomed.add(sequence)
         return sampler.answer[sampler.position] if sampler.position < len(sampler.answer) else END_OF_TURN
+
+    def _spelled(self, rule: Rule) -> list[int]:
+        if rule.spelling == "bytes":
+            return list(rule.answer.encode(errors="replace"))
+        return self.vocabulary.tokenize(rule.answer, parse_control=False)

@@ -147,7 +147,7 @@ class SlotTable:
 
         Where nothing can be copied the choice is between them and the prefix.
         """
-        return max(SMALL_LOSS, kept // 20) if self._can_share else kept
+        return SMALL_LOSS if self._can_share else kept
 
     def _touch(self, slot: Slot) -> None:
         self._clock += 1

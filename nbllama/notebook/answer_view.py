@@ -37,15 +37,18 @@ class AnswerView:
 
     def add(self, event: ServerSentEvent) -> None:
         """Takes the next event; one of a kind that is not known changes nothing. Raises ValueError for broken JSON."""
-        data = event.json()
+        self.add_data(event.json())
+
+    def add_data(self, data: dict[str, Any]) -> None:
+        """The same with an event's data, as a record keeps it."""
         match data.get("type"):
             case "ping":
                 self.waiting = waiting_text(data.get("nbllama") or {})
             case "message_start":
-                self._message = data["message"]
+                self._message = dict(data["message"])
             case "content_block_start":
                 self.waiting = ""
-                self.blocks.append(data["content_block"])
+                self.blocks.append(dict(data["content_block"]))
                 self._open = len(self.blocks) - 1
                 self._partial_json = ""
             case "content_block_delta":
@@ -60,8 +63,15 @@ class AnswerView:
                 self.error = _error(data.get("error") or {})
 
     def message(self) -> dict[str, Any] | None:
-        """The Message as far as it came; None before its start."""
-        return None if self._message is None else {**self._message, "content": self.blocks}
+        """The Message as far as it came; None before its start. Unfinished, its `stop_reason` is None.
+
+        A tool call that was broken off is left out: with half of its input it would be another one."""
+        if self._message is None:
+            return None
+        return {**self._message, "content": [block for block in self.blocks if not self._is_half_a_call(block)]}
+
+    def _is_half_a_call(self, block: dict[str, Any]) -> bool:
+        return block.get("type") == "tool_use" and self.is_open(block)
 
     def _add_delta(self, block: dict[str, Any], delta: dict[str, Any]) -> None:
         match delta.get("type"):

@@ -11,13 +11,15 @@ from typing import Any, cast
 from nbllama.errors import NbllamaError
 from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.display import Screen
-from nbllama.notebook.errors import AskError
+from nbllama.notebook.errors import AskError, interrupted
+from nbllama.notebook.interrupts import Interrupts
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.trace import Trace, remember
+from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, NotFound
 from nbllama.wire.sse import ServerSentEvent
 from nbllama.worker import connection
-from nbllama.worker.connection import Endpoint
+from nbllama.worker.connection import REQUEST_ID_HEADER, Endpoint
 from nbllama.worker.errors import WorkerDied, WorkerError
 
 
@@ -55,6 +57,7 @@ class Asking:
     question: Question
     screen: Screen
     view: AnswerView = field(default_factory=AnswerView)
+    interrupts: Interrupts = field(default_factory=Interrupts)
     model: str = ""
     trace: Trace | None = None
 
@@ -62,13 +65,14 @@ class Asking:
         """Streams the answer to its end. Raises AskError; a KeyboardInterrupt passes, and stops the model."""
         try:
             self._stream()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            # A second one must not come between the answer and its mark.
+            self.interrupts.held = True
             self._finish("interrupted")
-            raise
+            raise interrupted(interrupt) from None
         except NbllamaError as error:
             self._finish("failed")
-            # Its cause is of no use to a user, and would be shown with it.
-            raise AskError(error) from None
+            raise AskError(error) from error
         self._finish(self.view.ending)
 
     def _stream(self) -> None:
@@ -85,12 +89,24 @@ class Asking:
     def _take(self, endpoint: Endpoint) -> None:
         self.model = model_of(endpoint, self.question.model)
         body = self.question.body(self.model)
-        events = connection.stream_events(endpoint, body, on_headers=lambda headers: self._begun(headers, endpoint))
+        own_id = new_id("req")
+        events = connection.stream_events(
+            endpoint,
+            body,
+            {REQUEST_ID_HEADER: own_id} if endpoint.is_worker else None,
+            on_headers=lambda headers: self._begun(headers, endpoint),
+        )
         # Closed in any case: a traceback would keep it open, and the model at work.
         with contextlib.closing(cast("Generator[ServerSentEvent]", events)):
-            for event in events:
-                self.view.add(event)
-                self.screen.show(self.view)
+            try:
+                for event in events:
+                    self.view.add(event)
+                    self.screen.show(self.view)
+            except KeyboardInterrupt:
+                # Before the first byte: nobody has told its id yet.
+                if self.trace is None and endpoint.is_worker:
+                    self.trace = remember(own_id, endpoint)
+                raise
         if self.view.error is not None:
             raise self.view.error
 
@@ -105,7 +121,11 @@ class Asking:
 
     def _finish(self, ending: str) -> None:
         self.view.waiting, self.view.ending = "", ending
-        self.screen.finish(self.view, "" if self.view.empty and ending == "failed" else self._footer())
+        if ending in ("interrupted", "failed"):
+            # Nothing is asked any more: the server may be what is broken.
+            self.screen.finish(self.view, "" if self.view.empty and ending == "failed" else self.model)
+        else:
+            self.screen.finish(self.view, self._footer())
 
     def _footer(self) -> str:
         usage = (self.view.message() or {}).get("usage", {})

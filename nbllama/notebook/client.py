@@ -23,20 +23,24 @@ def client(**options: Any) -> anthropic.Anthropic:
     ANTHROPIC_CUSTOM_HEADERS, keys from the environment and its proxies are not used."""
     import anthropic
 
+    from nbllama.notebook.sdk import Anthropic
+
     http = http_library()
     options, route = _plan(http, options)
     http_client = http.Client(transport=Transport(route), trust_env=False, timeout=anthropic.DEFAULT_TIMEOUT)
-    return anthropic.Anthropic(**options, http_client=http_client)
+    return Anthropic(**options, http_client=http_client)
 
 
 def async_client(**options: Any) -> anthropic.AsyncAnthropic:
     """An `anthropic.AsyncAnthropic`, as `client()`. For asyncio."""
     import anthropic
 
+    from nbllama.notebook.sdk import AsyncAnthropic
+
     http = http_library()
     options, route = _plan(http, options)
     http_client = http.AsyncClient(transport=AsyncTransport(route), trust_env=False, timeout=anthropic.DEFAULT_TIMEOUT)
-    return anthropic.AsyncAnthropic(**options, http_client=http_client)
+    return AsyncAnthropic(**options, http_client=http_client)
 
 
 def _plan(http: Any, options: dict[str, Any]) -> tuple[dict[str, Any], Route]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from html import escape
 from typing import Any, Protocol
 
 from IPython.display import DisplayHandle, display
 
 from nbllama.notebook import markup
 from nbllama.notebook.answer_view import AnswerView
+from nbllama.notebook.visible import visible
 
 INTERVAL = 0.1
 """Seconds between two updates: each one rewrites the whole output (300 updates at 10/s cost the browser a tenth)."""
 
 # Literal values only: classes, theme colours and <style> do not survive an untrusted notebook.
 _SMALL = "font-size:0.85em;opacity:0.65;margin:2px 0"
+_ENDED = "font-size:0.9em;font-weight:600;margin:4px 0"
 _BOX = "border:1px solid rgba(128,128,128,0.4);border-radius:4px;padding:4px 10px;margin:4px 0 8px 0"
 _THOUGHT = "white-space:pre-wrap;max-height:300px;overflow:auto;margin:4px 0 0 0;opacity:0.75"
 
@@ -73,7 +74,7 @@ class TerminalScreen:
 
     def finish(self, view: AnswerView, footer: str) -> None:
         self.show(view)
-        print(f"\n[{footer}]" if footer else "", flush=True)
+        print(f"\n[{visible(footer)}]" if footer else "", flush=True)
 
 
 def bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
@@ -84,12 +85,14 @@ def bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
 def html(view: AnswerView, footer: str = "") -> str:
     """Everything from the model escaped; the look in literal styles, for light and dark, trusted and not."""
     parts = [_block(view, block) for block in view.blocks]
-    notes = [note for note in (view.waiting, _ENDINGS.get(view.ending, ""), footer) if note]
+    if ending := _ENDINGS.get(view.ending):
+        parts.append(f'<div style="{_ENDED}">■ {ending}</div>')
+    notes = [note for note in (view.waiting, footer) if note]
     if not parts and not notes:
         notes = ["…"]
     if notes:
-        parts.append(f'<div style="{_SMALL}">{escape(" · ".join(notes))}</div>')
-    return "".join(parts)
+        parts.append(f'<div style="{_SMALL}">{markup.plain(" · ".join(notes))}</div>')
+    return markup.static("".join(parts))
 
 
 def plain(view: AnswerView) -> str:
@@ -102,7 +105,7 @@ def plain(view: AnswerView) -> str:
     ]
     if view.ending in ("interrupted", "failed"):
         parts.append(f"[{_ENDINGS[view.ending]}]")
-    return "\n\n".join(part for part in parts if part)
+    return visible("\n\n".join(part for part in parts if part))
 
 
 def _block(view: AnswerView, block: dict[str, Any]) -> str:
@@ -120,11 +123,11 @@ def _thinking(text: str, *, still: bool) -> str:
     if not text:
         return ""
     label = "Thinking …" if still else f"Thinking ({len(text.split())} words)"
-    thought = f'<div style="{_THOUGHT}">{escape(text)}</div>'
+    thought = f'<div style="{_THOUGHT}">{markup.plain(text)}</div>'
     return f'<details style="{_BOX}"><summary style="cursor:pointer">{label}</summary>{thought}</details>'
 
 
 def _tool_call(block: dict[str, Any], *, still: bool) -> str:
     arguments = "…" if still else markup.code(json.dumps(block.get("input"), indent=2, ensure_ascii=False))
-    name = escape(str(block.get("name")))
+    name = markup.plain(str(block.get("name")))
     return f'<div style="{_BOX}"><span style="opacity:0.65">tool call</span> <strong>{name}</strong> {arguments}</div>'

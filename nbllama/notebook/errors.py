@@ -1,23 +1,28 @@
-"""Errors a notebook user sees: one line each, but raised, so that "Run all" stops.
+"""Errors a notebook user sees: what is wrong and what to do, but raised, so that "Run all" stops.
 
 NbllamaError
-└── ShortError       shown without a traceback
+└── ShortError       shown without its traceback; `%tb` shows that
     ├── AskError     a %%llama cell or a %llama command failed
     └── TraceError   there is no such trace
 """
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from nbllama.errors import NbllamaError
+from nbllama.notebook import short_traceback
 from nbllama.wire.errors import ApiError
-from nbllama.worker.errors import WorkerDied
+from nbllama.worker.errors import SettingsError, WorkerDied, WorkerError
+
+E = TypeVar("E", bound=BaseException)
 
 
 class ShortError(NbllamaError):
     """Its text says everything: where in nbllama it was raised tells a user nothing."""
 
     def _render_traceback_(self) -> list[str]:
-        return str(self).splitlines()
+        return short_traceback.render(self, str(self))
 
 
 class AskError(ShortError):
@@ -25,8 +30,7 @@ class AskError(ShortError):
 
     def __init__(self, error: NbllamaError) -> None:
         kind = error.type if isinstance(error, ApiError) else type(error).__name__
-        fix = _fix_of(error)
-        super().__init__(f"{kind}: {error}" + (f"\n→ {fix}" if fix else ""))
+        super().__init__(with_fix(f"{kind}: {error}", fix_of(error)))
         self.error = error
 
 
@@ -34,18 +38,56 @@ class TraceError(ShortError):
     """No such trace, or its server cannot be asked."""
 
 
+def interrupted(interrupt: E) -> E:
+    """A KeyboardInterrupt or CancelledError that came while a model was asked: shown in one line."""
+    return short_traceback.shortened(interrupt, lambda error: f"{type(error).__name__}: {_INTERRUPTED}")
+
+
+def with_fix(text: str, fix: str | None) -> str:
+    """What is wrong, and what to do below it."""
+    return f"{text}\n→ {fix}" if fix else text
+
+
+def fix_of(error: NbllamaError) -> str | None:
+    """What a user does about it; None if the error says that itself, or nobody knows."""
+    match error:
+        case WorkerDied():
+            return DIED
+        case ApiError():
+            return api_fix(error.type, error.message)
+        case SettingsError():
+            return "mend the setting, then run the cell again"
+        case WorkerError():
+            return "`%llama status` tells what runs here, `nbllama logs` in a terminal how the last worker ended"
+    return None
+
+
+def api_fix(kind: str, message: str) -> str | None:
+    """The same for an error of the API, by its type and what it says."""
+    for part, fix in _FIXES_BY_MESSAGE.items():
+        if part in message:
+            return fix
+    return _FIXES.get(kind)
+
+
+_INTERRUPTED = "the model was stopped; what it had said is in nbllama.last"
+_OTHER_FILE = "`nbllama models` in a terminal lists what there is, `%llama load REF` loads another"
+DIED = "run the cell again: that starts a new worker (`nbllama logs` in a terminal shows how this one ended)"
+_FIXES_BY_MESSAGE = {
+    "prompt is too long": (
+        "shorten it, or give the model more context: `%llama stop`, set NBLLAMA_CTX, restart the kernel"
+    ),
+    "the worker went away": DIED,
+    "has no vision": "send text only, or load a model that sees images: `%llama load REF`",
+    "of memory": "load a smaller model (`%llama load REF`), or free memory: other kernels hold some",
+    "is not a GGUF file": _OTHER_FILE,
+    "does not exist": _OTHER_FILE,
+    "cannot read ": _OTHER_FILE,
+    "llama.cpp cannot load": _OTHER_FILE,
+    "room for a context": "set a smaller NBLLAMA_CTX: `%llama stop`, restart the kernel",
+}
 _FIXES = {
     "authentication_error": "set NBLLAMA_API_KEY to the key of the server at NBLLAMA_BASE_URL",
     "overloaded_error": "run the cell again in a moment",
     "rate_limit_error": "run the cell again in a moment",
 }
-
-
-def _fix_of(error: NbllamaError) -> str | None:
-    if isinstance(error, WorkerDied):
-        return "run the cell again: that starts a new worker (`nbllama logs` in a terminal shows how this one ended)"
-    if not isinstance(error, ApiError):
-        return None
-    if "prompt is too long" in error.message:
-        return "shorten it, or give the model more context: `%llama stop`, set NBLLAMA_CTX, restart the kernel"
-    return _FIXES.get(error.type)

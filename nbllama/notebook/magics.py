@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 from collections.abc import Callable
@@ -25,10 +26,13 @@ from nbllama.notebook.errors import AskError
 from nbllama.notebook.jupyter_server import server_help
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.trace import as_message
+from nbllama.notebook.visible import visible
 from nbllama.worker import connection
 from nbllama.worker.errors import WorkerError
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+
+_USAGE = "→ %%llama [-m MODEL] [-n N] [-t T] [-s SYSTEM] [--thinking] [-o NAME], the prompt below it; `%llama help`"
 
 HELP = """\
 %%llama            ask: the cell below it is the prompt, {{name}} in it is the value of your variable `name`
@@ -61,13 +65,20 @@ class NbllamaMagics(Magics):
     @line_cell_magic
     def llama(self, line: str, cell: str | None = None) -> None:
         """Ask the local model: `%%llama` with the prompt below it. `%llama help` shows everything."""
-        arguments = parse_argstring(self.llama, line)
+        arguments = self._parse(line)
         if cell is None:
             run_command([_unquoted(word) for word in arguments.command] or ["status"])
         elif arguments.command:
             raise UsageError(f"%%llama: the prompt belongs below this line, not on it ({' '.join(arguments.command)})")
         else:
             self._ask(arguments, cell)
+
+    def _parse(self, line: str) -> argparse.Namespace:
+        try:
+            arguments: argparse.Namespace = parse_argstring(self.llama, line)
+        except UsageError as error:
+            raise UsageError(f"%%llama: {error}\n{_USAGE}") from None
+        return arguments
 
     def _ask(self, arguments: argparse.Namespace, cell: str) -> None:
         output = arguments.output
@@ -77,12 +88,14 @@ class NbllamaMagics(Magics):
         if shell is None:
             raise UsageError("%%llama: needs IPython")
         asking = Asking(self._question(arguments, cell, shell.user_ns), _screen(shell))
-        try:
-            asking.run()
-        finally:
-            message = asking.view.message()
-            if output is not None and message is not None:
-                shell.push({output: as_message(message)})
+        with asking.interrupts:
+            try:
+                asking.run()
+            finally:
+                asking.interrupts.held = True
+                message = asking.view.message()
+                if output is not None and message is not None:
+                    shell.push({output: as_message(message)})
 
     def _question(self, arguments: argparse.Namespace, cell: str, variables: dict[str, Any]) -> Question:
         prompt = interpolate(cell, variables).strip()
@@ -121,8 +134,13 @@ def interpolate(text: str, variables: dict[str, Any]) -> str:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in variables:
-            raise UsageError(f"%%llama: {match[0]} in the prompt, but there is no variable {match[1]}")
+            raise UsageError(f"%%llama: {match[0]} in the prompt, but there is no variable {match[1]}{_near(match[1])}")
         return str(variables[match[1]])
+
+    def _near(name: str) -> str:
+        own = [known for known in variables if not known.startswith("_")]
+        near = difflib.get_close_matches(name, own, n=3, cutoff=0.6)
+        return f"\n→ did you mean {' or '.join(near)}?" if near else "\n→ give it a value in a cell above"
 
     return _VARIABLE.sub(value, text)
 
@@ -137,9 +155,9 @@ def run_command(words: list[str]) -> None:
         raise UsageError("%llama load REF: demo, smollm2, or the path of a .gguf file" if name == "load" else
                          f"%llama {name}: takes nothing more")  # fmt: skip
     try:
-        print(command(*rest))
+        print(visible(command(*rest)))
     except NbllamaError as error:
-        raise AskError(error) from None
+        raise AskError(error) from error
 
 
 def _status() -> str:
@@ -174,7 +192,7 @@ def _progress(request: dict[str, Any]) -> str:
 
 
 def _models() -> str:
-    endpoint = link.endpoint(on_wait=print)
+    endpoint = link.endpoint(on_wait=_say)
     if not endpoint.is_worker:
         return "\n".join(model["id"] for model in connection.request_json(endpoint, "GET", "/v1/models")["data"])
     # Refused with the reason if the default is no model; status passes over that.
@@ -185,7 +203,7 @@ def _models() -> str:
 
 def _load(ref: str) -> str:
     body = {"model": connection.absolute_reference(os.path.expanduser(ref))}
-    endpoint = link.endpoint(on_wait=print)
+    endpoint = link.endpoint(on_wait=_say)
     model = connection.request_json(endpoint, "POST", "/nbllama/load", body, timeout=None)
     return f"loaded {_model_line(model)}"
 
@@ -220,6 +238,10 @@ _COMMANDS: dict[str, Callable[..., str]] = {
 def _screen(shell: InteractiveShell) -> Screen:
     terminal = any(base.__name__ == "TerminalInteractiveShell" for base in type(shell).__mro__)
     return TerminalScreen() if terminal else NotebookScreen()
+
+
+def _say(text: str) -> None:
+    print(visible(text))
 
 
 def _unquoted(text: str) -> str:

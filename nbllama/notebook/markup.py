@@ -1,8 +1,9 @@
 """A model's Markdown → HTML that is safe everywhere. Pure.
 
 Why not text/markdown: each front end renders that with another library, and a fresh output counts as trusted, so HTML
-that a model writes would come alive. Here raw HTML is escaped, and an image is its text: it would call whatever address
-the model named. No classes and no styles: front ends style the plain tags, for light and dark.
+that a model writes would come alive. Here raw HTML is escaped, an image is its text (it would call whatever address the
+model named), and so is a link to anything but a page or a mail address. Front ends style the plain tags, for light and
+dark.
 """
 
 from __future__ import annotations
@@ -12,15 +13,38 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
+from nbllama.notebook.visible import visible
+
+_CODE = "background:rgba(128,128,128,0.12);border-radius:4px;padding:6px 10px;white-space:pre-wrap"
+# JupyterLab would put a white stripe behind each line.
+_PLAIN = "background-color:transparent;padding:0"
+_LINKS = ("http://", "https://", "mailto:")
+
 
 def to_html(text: str) -> str:
     """The whole text as HTML. Unfinished markup, as while streaming, is shown as far as it goes."""
-    return _renderer()(text)
+    return _renderer()(visible(text))
 
 
 def code(text: str) -> str:
     """Text as a block of code."""
-    return f"<pre><code>{escape(text)}</code></pre>"
+    return f'<pre style="{_CODE}"><code style="{_PLAIN}">{escape(visible(text))}</code></pre>'
+
+
+def plain(text: str) -> str:
+    """Text as it is, within a tag."""
+    return escape(visible(text))
+
+
+def static(html: str) -> str:
+    """HTML as an output keeps it: no math is set in it, and an exported Markdown file shows it as it is here.
+
+    MathJax would run over a model's `$…$` (nbconvert's 2.7 and JupyterLab's 3 know one class each), and
+    `\\href{javascript:…}` is math to it. In Markdown a blank line ends the HTML: what follows would be Markdown."""
+    # Of the styles that break long words, an untrusted notebook keeps this one.
+    return f'<div class="tex2jax_ignore mathjax_ignore" style="overflow-wrap:break-word">{html}</div>'.replace(
+        "\n", "&#10;"
+    )
 
 
 @functools.cache
@@ -30,6 +54,14 @@ def _renderer() -> Callable[[str], str]:
     class SafeRenderer(mistune.HTMLRenderer):
         def image(self, text: str, url: str, title: str | None = None) -> str:
             return text
+
+        def block_code(self, code: str, info: str | None = None) -> str:
+            return f'<pre style="{_CODE}"><code style="{_PLAIN}">{escape(code)}</code></pre>'
+
+        def link(self, text: str, url: str, title: str | None = None) -> str:
+            if not url.lower().startswith(_LINKS):
+                return f"{text} ({escape(url)})" if escape(url) != text else text
+            return f'<a href="{escape(url)}" rel="noopener noreferrer">{text}</a>'
 
     render: Any = mistune.create_markdown(
         renderer=SafeRenderer(escape=True), plugins=["table", "strikethrough"], hard_wrap=True

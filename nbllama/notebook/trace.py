@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import trace_summary
+from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.errors import TraceError
 from nbllama.notebook.kernel_link import link
 from nbllama.wire.errors import ApiError, NotFound
+from nbllama.wire.records import TRACES_OFF
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anthropic.types import Message, Usage
 
-# A record is complete a moment after the last byte of its answer.
-_TRIES = 10
+# A record is complete a moment after the last byte of its answer, or after its client has gone.
+_TRIES = 40
 _PAUSE = 0.05
 
 
@@ -56,9 +58,12 @@ class Trace:
 
     @property
     def message(self) -> Message | None:
-        """The answer as the SDK's Message; None if there is no whole one (interrupted, or an error)."""
-        if self._message is None and self.record["message"] is not None:
-            self._message = as_message(self.record["message"])
+        """The answer as the SDK's Message, as far as it came: interrupted, its `stop_reason` is None.
+
+        None if the request ended before its answer began."""
+        if self._message is None:
+            message = self.record["message"] or _partial(self.record["events"])
+            self._message = as_message(message) if message is not None else None
         return self._message
 
     @property
@@ -69,7 +74,7 @@ class Trace:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens of the answer; None if there is no whole one."""
+        """The tokens of the answer; None if it had not begun."""
         return self.message.usage if self.message is not None else None
 
     @property
@@ -81,17 +86,21 @@ class Trace:
     @property
     def df(self) -> pd.DataFrame:
         """The events as a table: time_s, event, block, kind, text."""
-        import pandas as pd
+        from nbllama.notebook.table import Table
 
         rows = [trace_summary.event_row(seconds, event) for seconds, event in self.record["events"]]
-        frame = pd.DataFrame(rows, columns=["time_s", "event", "block", "kind", "text"])
+        frame = Table(rows, columns=["time_s", "event", "block", "kind", "text"])
         return frame.astype({"time_s": "float64", "block": "Int64"})
 
     def __repr__(self) -> str:
         return f"Trace({self.id!r})"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        rows = trace_summary.rows(self.record, self.text)
+        try:
+            rows = trace_summary.rows(self.record, self.text)
+        except TraceError as error:
+            # Merely to look at it, the last line of many a cell, is no reason to stop "Run all".
+            return {"text/plain": str(error)}
         return {"text/html": trace_summary.html(rows), "text/plain": trace_summary.plain(rows)}
 
 
@@ -113,11 +122,13 @@ def traces() -> pd.DataFrame:
     """Your last requests, newest first, one row each. Raises TraceError if the server cannot be asked."""
     import pandas as pd
 
+    from nbllama.notebook.table import Table
+
     try:
         answer = connection.request_json(_endpoint(), "GET", "/nbllama/traces")
     except NbllamaError as error:
         raise TraceError(f"no traces: {error}") from error
-    frame = pd.DataFrame(answer["traces"], columns=trace_summary.COLUMNS)
+    frame = Table(answer["traces"], columns=trace_summary.COLUMNS)
     frame["created"] = pd.to_datetime(frame["created"].astype("float64"), unit="s", utc=True)
     numbers = {name: "Int64" for name in ("prompt_tokens", "cached_tokens", "output_tokens")}
     return frame.astype({**numbers, "total_s": "float64", "tokens_per_second": "float64"})
@@ -142,6 +153,13 @@ def as_message(message: dict[str, Any]) -> Message:
     return Message.model_validate(message)
 
 
+def _partial(events: list[Any]) -> dict[str, Any] | None:
+    view = AnswerView()
+    for _, event in events:
+        view.add_data(event)
+    return view.message()
+
+
 _last: Trace | None = None
 
 
@@ -158,6 +176,8 @@ def _fetch(endpoint: Endpoint, id: str) -> dict[str, Any]:
         try:
             return connection.request_json(endpoint, "GET", f"/nbllama/traces/{id}")
         except NotFound as error:
+            if TRACES_OFF in str(error):
+                raise TraceError(f"no trace of {id}: {TRACES_OFF}") from error
             if n == tries - 1:
                 raise TraceError(f"no trace of {id}: it is still running, too old to keep, or not yours") from error
         except ApiError as error:

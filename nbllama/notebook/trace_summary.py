@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
+
+from nbllama.notebook import markup
+from nbllama.notebook.visible import visible
 
 COLUMNS = [
     "id",
@@ -41,17 +43,17 @@ def rows(record: dict[str, Any], text: str) -> list[tuple[str, str]]:
 
 def html(table: list[tuple[str, str]]) -> str:
     """Static and escaped; the look is in literal styles, which an untrusted notebook keeps."""
-    head = "text-align:left;vertical-align:top;padding:1px 12px 1px 0;font-weight:600"
+    head = "text-align:left;vertical-align:top;padding:1px 12px 1px 0;font-weight:600;white-space:nowrap"
     cell = "text-align:left;padding:1px 0;white-space:pre-wrap"
     lines = [
-        f'<tr><th style="{head}">{escape(name)}</th><td style="{cell}">{escape(value)}</td></tr>'
+        f'<tr><th style="{head}">{markup.plain(name)}</th><td style="{cell}">{markup.plain(value)}</td></tr>'
         for name, value in table
     ]
-    return f"<table>{''.join(lines)}</table>"
+    return markup.static(f"<table>{''.join(lines)}</table>")
 
 
 def plain(table: list[tuple[str, str]]) -> str:
-    return "\n".join(f"{name:8} {value}" for name, value in table)
+    return visible("\n".join(f"{name:8} {value}" for name, value in table))
 
 
 def event_row(seconds: float, event: dict[str, Any]) -> tuple[float, str, int | None, str, str]:

@@ -9,16 +9,21 @@ import asyncio
 import importlib
 import ssl
 import sys
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Any
 
 from nbllama.errors import NbllamaError
+from nbllama.notebook.errors import interrupted
+from nbllama.notebook.interrupts import Awake, Interrupts
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.open_streams import open_streams
 from nbllama.notebook.trace import remember
+from nbllama.notebook.visible import visible
+from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, ServerFault
 from nbllama.wire.events import ErrorEvent
 from nbllama.wire.sse import Decoder, encode
-from nbllama.worker.connection import Endpoint
+from nbllama.worker.connection import REQUEST_ID_HEADER, Endpoint
 
 NOMINAL_URL = "http://localhost"
 """The base URL of a client whose requests go wherever the kernel's link says."""
@@ -65,6 +70,8 @@ class Route:
             url = self.http.URL(endpoint.base_url + request.url.raw_path.decode("ascii"))
         headers = {name: value for name, value in request.headers.items() if self._passes(name)}
         headers |= {"host": url.netloc.decode("ascii"), **endpoint.headers()}
+        if endpoint.is_worker:
+            headers[REQUEST_ID_HEADER] = new_id("req")
         return self.http.Request(
             request.method, url, headers=headers, stream=request.stream, extensions=request.extensions
         )
@@ -93,6 +100,12 @@ class Route:
         streamed = response.headers.get("content-type", "").startswith("text/event-stream")
         return WholeEvents(request_id, endpoint) if streamed and endpoint.is_worker else None
 
+    def broken_off(self, sent: Any, endpoint: Endpoint, interrupt: BaseException) -> None:
+        """An interrupt before the first byte of an answer: its trace is `nbllama.last` all the same."""
+        interrupted(interrupt)
+        if endpoint.is_worker and sent.method == "POST" and sent.url.path.endswith("/v1/messages"):
+            remember(sent.headers[REQUEST_ID_HEADER], endpoint)
+
     def _passes(self, name: str) -> bool:
         name = name.lower()
         return name in _ALLOWED or name in self._own_headers or name.startswith(_ALLOWED_PREFIXES)
@@ -106,6 +119,10 @@ class Transport:
         self._carrier: tuple[Endpoint, Any] | None = None
 
     def handle_request(self, request: Any) -> Any:
+        with Interrupts():
+            return self._handle(request)
+
+    def _handle(self, request: Any) -> Any:
         route = self._route
         try:
             route.check(request)
@@ -128,7 +145,12 @@ class Transport:
     def _send(self, request: Any, endpoint: Endpoint) -> Any:
         if self._carrier is None or self._carrier[0] != endpoint:
             self._carrier = (endpoint, self._route.carrier("HTTPTransport", endpoint))
-        return self._carrier[1].handle_request(self._route.request_to(endpoint, request))
+        sent = self._route.request_to(endpoint, request)
+        try:
+            return self._carrier[1].handle_request(sent)
+        except KeyboardInterrupt as interrupt:
+            self._route.broken_off(sent, endpoint, interrupt)
+            raise
 
     def close(self) -> None:
         if self._carrier is not None:
@@ -150,6 +172,10 @@ class AsyncTransport:
         self._carrier: tuple[Endpoint, Any] | None = None
 
     async def handle_async_request(self, request: Any) -> Any:
+        with Awake():
+            return await self._handle(request)
+
+    async def _handle(self, request: Any) -> Any:
         route = self._route
         try:
             route.check(request)
@@ -171,7 +197,12 @@ class AsyncTransport:
     async def _send(self, request: Any, endpoint: Endpoint) -> Any:
         if self._carrier is None or self._carrier[0] != endpoint:
             self._carrier = (endpoint, self._route.carrier("AsyncHTTPTransport", endpoint))
-        return await self._carrier[1].handle_async_request(self._route.request_to(endpoint, request))
+        sent = self._route.request_to(endpoint, request)
+        try:
+            return await self._carrier[1].handle_async_request(sent)
+        except asyncio.CancelledError as interrupt:
+            self._route.broken_off(sent, endpoint, interrupt)
+            raise
 
     async def aclose(self) -> None:
         if self._carrier is not None:
@@ -217,33 +248,55 @@ class WholeEvents:
 def _watched_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
     class WatchedStream(http.SyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
         def __iter__(self) -> Iterator[bytes]:
+            chunks = iter(inner)
             try:
-                for data in inner:
-                    yield events.feed(data)
+                # Also while the user's code has an event: in a cell with `await` nobody else would see it.
+                with Interrupts():
+                    while (data := _next(chunks, self.close)) is not None:
+                        yield events.feed(data)
             except (http.NetworkError, http.RemoteProtocolError):
                 pass
             yield events.end()
 
         def close(self) -> None:
-            inner.close()
+            # A second interrupt must not leave the socket open, and the model at work.
+            with Interrupts(held=True):
+                inner.close()
 
-    return WatchedStream()
+    stream = WatchedStream()
+    open_streams.add(stream)
+    return stream
 
 
 def _watched_async_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
     class WatchedStream(http.AsyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
-                async for data in inner:
-                    yield events.feed(data)
+                with Awake():
+                    async for data in inner:
+                        yield events.feed(data)
             except (http.NetworkError, http.RemoteProtocolError):
                 pass
+            except asyncio.CancelledError as interrupt:
+                interrupted(interrupt)
+                raise
             yield events.end()
 
         async def aclose(self) -> None:
             await inner.aclose()
 
-    return WatchedStream()
+    stream = WatchedStream()
+    open_streams.add(stream)
+    return stream
+
+
+def _next(chunks: Iterator[bytes], close: Callable[[], None]) -> bytes | None:
+    try:
+        return next(chunks, None)
+    except KeyboardInterrupt as interrupt:
+        close()
+        interrupted(interrupt)
+        raise
 
 
 def _origin(url: Any) -> tuple[str, str, int | None]:
@@ -251,4 +304,4 @@ def _origin(url: Any) -> tuple[str, str, int | None]:
 
 
 def _say(text: str) -> None:
-    print(f"nbllama: {text}", file=sys.stderr)
+    print(f"nbllama: {visible(text)}", file=sys.stderr)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 SCHEMA_VERSION = 1
+TRACES_OFF = "traces are turned off: the server's setting `traces` is 0"
+"""What a reader is told instead of a record; it need not ask again."""
 
 
 @dataclass(slots=True)

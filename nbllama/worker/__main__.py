@@ -47,6 +47,8 @@ def _run() -> int:
             model=settings.model,
             ctx=settings.ctx,
             threads=settings.threads,
+            trace_count=settings.traces,
+            trace_bytes=settings.trace_bytes,
             cache_bytes=None if settings.cache_ram is None else settings.cache_ram << 20,
             trial_memory=trial,
         )

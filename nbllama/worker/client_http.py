@@ -20,6 +20,8 @@ from nbllama.worker.errors import WorkerDied, WorkerError
 
 SECRET_HEADER = "nbllama-secret"
 ATTACHED_AS_HEADER = "nbllama-attached-as"
+REQUEST_ID_HEADER = "nbllama-request-id"
+"""Who asks the worker on its socket may name the request, and so find its trace however early it is broken off."""
 ATTACHED_KINDS = ("kernel", "jupyter", "serve")
 """What an attached program may call itself; the worker counts each kind for its status."""
 

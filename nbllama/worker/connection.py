@@ -17,6 +17,7 @@ from nbllama._version import __version__
 from nbllama.wire.errors import ApiError
 from nbllama.worker import starting
 from nbllama.worker.client_http import (
+    REQUEST_ID_HEADER,
     SECRET_HEADER,
     Attachment,
     Endpoint,
@@ -34,6 +35,7 @@ from nbllama.worker.starting import absolute_reference
 
 __all__ = [
     "PROTOCOL",
+    "REQUEST_ID_HEADER",
     "SECRET_HEADER",
     "Attachment",
     "Endpoint",

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import traceback
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -16,7 +17,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, AuthenticationFailed, InvalidRequest, NotFound, RequestTooLarge, ServerFault
-from nbllama.worker.client_http import SECRET_HEADER
+from nbllama.worker.client_http import REQUEST_ID_HEADER, SECRET_HEADER
 
 if TYPE_CHECKING:
     from nbllama.worker.state import Worker
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 << 20
 """The API's own limit for a request (anthropic-api §1)."""
+
+_REQUEST_ID = re.compile(r"req_[0-9A-Za-z]{24}")
 
 T = TypeVar("T")
 
@@ -67,7 +70,8 @@ class Endpoint(RequestHandler):
     def set_default_headers(self) -> None:
         # Called before initialize, and again when an error clears the headers: the id stays the same.
         if not hasattr(self, "request_id"):
-            self.request_id = new_id("req")
+            own_id = self.request.headers.get(REQUEST_ID_HEADER, "")
+            self.request_id = own_id if _REQUEST_ID.fullmatch(own_id) else new_id("req")
         self.set_header("request-id", self.request_id)
 
     def prepare(self) -> None:

@@ -34,6 +34,8 @@ class Settings:
 
     `idle_exit` and `idle_unload` in seconds, None = never.
 
+    `traces`: how many are kept, 0 = none.
+
     `locked` are the names of the settings that an admin's file holds."""
 
     model: str = "demo"
@@ -43,6 +45,8 @@ class Settings:
     idle_exit: float | None = 60.0
     idle_unload: float | None = 3600.0
     transport: str = "socket"
+    traces: int = 100
+    trace_bytes: int = 64 << 20
     locked: frozenset[str] = frozenset()
 
 
@@ -72,11 +76,19 @@ def _text(value: Any) -> str:
 
 def _count(value: Any) -> int:
     """A positive whole number, also as text."""
+    number = _count_or_zero(value)
+    if number < 1:
+        raise ValueError("not above 0")
+    return number
+
+
+def _count_or_zero(value: Any) -> int:
+    """A whole number that may be 0, also as text."""
     if isinstance(value, (bool, float)):
         raise ValueError("not a whole number")
     number = int(value)
-    if number < 1:
-        raise ValueError("not above 0")
+    if number < 0:
+        raise ValueError("below 0")
     return number
 
 
@@ -115,6 +127,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "idle_exit": _seconds,
     "idle_unload": _seconds,
     "transport": _transport,
+    "traces": _count_or_zero,
+    "trace_bytes": _count,
 }
 
 

@@ -130,10 +130,18 @@ def test_control_tokens_within_an_answer_stand_between_its_texts() -> None:
     output = [*bytewise("one"), control, *bytewise("two")]
     generated.remember("me", encoded.ids, encoded.tail_start, encoded.tail, output)
 
-    segments = ("<|im_start|>", "user\nhello", "<|im_end|>", f"{TAIL}one", "<|im_start|>", "two")
-    ids = prompt_ids(prompt(*segments), vocabulary, generated, "me").ids
+    start = ("<|im_start|>", "user\nhello", "<|im_end|>")
+    template_writes_it = (*start, f"{TAIL}one", "<|im_start|>", "two")
+    only_spelled = (*start, f"{TAIL}one<|im_start|>two")
+    edited = (*start, f"{TAIL}one<|im_start|>three")
 
-    assert ids == encoded.ids + output
+    def ids_of(segments: tuple[str, ...]) -> list[int]:
+        return prompt_ids(prompt(*segments), vocabulary, generated, "me").ids
+
+    assert ids_of(template_writes_it) == encoded.ids + output
+    assert ids_of(only_spelled) == encoded.ids + output
+    assert ids_of(edited)[: len(encoded.ids) + 3] == encoded.ids + bytewise("one")
+    assert control not in ids_of(edited)[1:]
 
 
 def test_a_text_elsewhere_and_another_clients_have_the_tokenizers_ids() -> None:

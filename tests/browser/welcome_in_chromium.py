@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,14 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def lab(folder: str, python: str) -> Iterator[str]:
-    """A JupyterLab over a copy of the notebook; its URL with the token, of which %s stands for the path."""
+def lab(folder: str, python: str, more: dict[str, str] | None = None) -> Iterator[str]:
+    """A JupyterLab over a copy of the notebook; its URL with the token, of which %s stands for the path.
+
+    `more` is added to its environment."""
     notebooks = Path(folder, "notebooks")
     notebooks.mkdir()
     shutil.copy(ROOT / "notebooks" / NOTEBOOK, notebooks)
-    env = environment(folder)
+    env = environment(folder) | (more or {})
     write_settings(Path(env["JUPYTERLAB_SETTINGS_DIR"], "@jupyterlab"))
     command = [python, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root"]
     command += [f"--ServerApp.root_dir={notebooks}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
@@ -121,7 +123,8 @@ def wait_for_server(server: subprocess.Popen[bytes], file: Path) -> dict[str, An
     raise Failed(f"JupyterLab did not start:\n{(file.parents[1] / 'lab.log').read_text(errors='replace')[-3000:]}")
 
 
-def check(url: str, folder: Path, pictures: Path | None) -> None:
+@contextlib.contextmanager
+def browser_page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or "/usr/bin/chromium",
@@ -130,21 +133,29 @@ def check(url: str, folder: Path, pictures: Path | None) -> None:
         try:
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
             page.set_default_timeout(90_000)
-            run_all(page, url % NOTEBOOK)
-            check_page(page, "the page")
-            take(page, pictures, "welcome.png")
-            command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
-            page.wait_for_selector('body[data-jp-theme-light="false"]', state="attached")
-            take(page, pictures, "welcome-dark.png")
-            command(page, "apputils:change-theme", {"theme": "JupyterLab Light"})
-            save(page, folder / "notebooks" / NOTEBOOK)
-            open_untrusted(page, url, folder / "notebooks")
-            take(page, pictures, "welcome-untrusted.png")
+            yield page
         finally:
             browser.close()
 
 
-def run_all(page: Page, url: str) -> None:
+def check(url: str, folder: Path, pictures: Path | None) -> None:
+    with browser_page() as page:
+        run_cells(page, url % NOTEBOOK, fail_on_error)
+        fail_on_error(page)
+        check_page(page, "the page")
+        take(page, pictures, "welcome.png")
+        command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
+        page.wait_for_selector('body[data-jp-theme-light="false"]', state="attached")
+        take(page, pictures, "welcome-dark.png")
+        command(page, "apputils:change-theme", {"theme": "JupyterLab Light"})
+        save(page, folder / "notebooks" / NOTEBOOK, EXPECTED[-1])
+        open_untrusted(page, url, folder / "notebooks", NOTEBOOK)
+        check_page(page, "the untrusted notebook")
+        take(page, pictures, "welcome-untrusted.png")
+
+
+def run_cells(page: Page, url: str, watch: Callable[[Page], None] = lambda page: None) -> None:
+    """Opens a notebook and runs all its cells; `watch` is called meanwhile, and may raise."""
     open_notebook(page, url)
     # A run that is asked for before the kernel is connected is lost, or asks for a kernel.
     page.wait_for_function(KERNEL_IS_READY)
@@ -154,9 +165,8 @@ def run_all(page: Page, url: str) -> None:
     while not (all(cell["execution_count"] for cell in code_cells(page)) and page.evaluate(KERNEL_IS_READY)):
         if time.monotonic() > deadline:
             raise Failed(f"not every cell has run after {SECONDS} s")
-        fail_on_error(page)
+        watch(page)
         page.wait_for_timeout(500)
-    fail_on_error(page)
     print(f"{n_cells} cells ran")
 
 
@@ -167,11 +177,12 @@ def fail_on_error(page: Page) -> None:
                 raise Failed(f"a cell failed: {output['ename']}: {output['evalue']}")
 
 
-def save(page: Page, file: Path) -> None:
+def save(page: Page, file: Path, expected: str) -> None:
+    """Saves the notebook; returns when `expected` is in the file."""
     command(page, "docmanager:save")
     for _ in range(100):
         with contextlib.suppress(ValueError):
-            if EXPECTED[-1] in file.read_text():
+            if expected in file.read_text() and '"execution_count": null' not in file.read_text():
                 return
         page.wait_for_timeout(100)
     raise Failed("the notebook was not saved")
@@ -183,15 +194,14 @@ def open_notebook(page: Page, url: str) -> None:
     page.wait_for_selector(".jp-Notebook .jp-Cell")
 
 
-def open_untrusted(page: Page, url: str, notebooks: Path) -> None:
+def open_untrusted(page: Page, url: str, notebooks: Path, notebook: str) -> None:
     """The saved notebook under another name and with a cell changed: no signature of the server covers it."""
-    saved = json.loads((notebooks / NOTEBOOK).read_text())
-    saved["cells"][0]["source"] = "Opened untrusted."
+    saved = json.loads((notebooks / notebook).read_text())
+    saved["cells"][0]["source"] = "# Opened untrusted."
     (notebooks / UNTRUSTED).write_text(json.dumps(saved))
     open_notebook(page, url % UNTRUSTED)
     if any(cell["metadata"].get("trusted") for cell in code_cells(page)):
         raise Failed("the notebook is trusted, so this shows nothing")
-    check_page(page, "the untrusted notebook")
 
 
 def check_page(page: Page, name: str) -> None:
@@ -222,7 +232,7 @@ def take(page: Page, pictures: Path | None, name: str) -> None:
     if pictures is None:
         return
     pictures.mkdir(parents=True, exist_ok=True)
-    page.evaluate("() => document.querySelector('.jp-Notebook .jp-Cell').scrollIntoView({block: 'start'})")
+    page.evaluate("() => document.querySelector('.jp-Notebook .jp-Cell')?.scrollIntoView({block: 'start'})")
     page.wait_for_timeout(1000)
     page.screenshot(path=pictures / name)
 

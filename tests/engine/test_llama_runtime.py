@@ -6,6 +6,7 @@ Equality is asked of F32 weights, F32 cells and no flash attention only: there b
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -230,3 +231,28 @@ def test_a_load_can_be_stopped(tiny_path: Path) -> None:
 def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed, match="No such file"):
         LlamaRuntime.load(tmp_path / "missing.gguf", "missing", LlamaOptions())
+
+
+def test_a_model_is_freed_when_its_tokenizer_has_done(tiny_path: Path) -> None:
+    runtime = LlamaRuntime.load(tiny_path, "tiny", LlamaOptions(n_ctx=64, n_threads=1))
+    text = "Anna has a cat. " * 20_000
+    began = threading.Event()
+    ended: list[str] = []
+
+    def tokenise() -> None:
+        began.set()
+        try:
+            while True:
+                runtime.vocabulary.tokenize(text, parse_control=False)
+        except EngineStopped as error:
+            ended.append(str(error))
+
+    threads = [threading.Thread(target=tokenise) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    began.wait(10)
+    runtime.close()
+    for thread in threads:
+        thread.join(30)
+
+    assert ended == ["the model was unloaded"] * 3

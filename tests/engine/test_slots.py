@@ -88,7 +88,7 @@ def words(seed: int, n: int) -> list[int]:
 def test_conversations_that_share_a_long_beginning_do_not_take_each_others_turns() -> None:
     table = SlotTable(4)
     system = words(0, 2000)
-    conversations = [system + words(seed, 300) for seed in (1, 2)]
+    conversations = [system + words(seed, 30) for seed in (1, 2)]
     for conversation in conversations:
         turn(table, conversation)
 

@@ -13,7 +13,10 @@ import nbllama
 from nbllama.notebook import trace as trace_module
 from nbllama.notebook.errors import TraceError
 from nbllama.wire.answers import new_message
-from nbllama.wire.records import RequestRecord
+from nbllama.wire.errors import NotFound
+from nbllama.wire.records import TRACES_OFF, RequestRecord
+from nbllama.worker import connection
+from tests.notebook.conftest import Shell
 from tests.notebook.fake_worker import USAGE, FakeWorker, text_answer
 
 
@@ -73,10 +76,18 @@ def test_it_shows_itself_as_static_html_and_text(last: Any) -> None:
 def test_a_request_without_a_whole_answer(worker: FakeWorker) -> None:
     error = {"type": "api_error", "message": "it broke"}
     worker.record = record_of("Hel", message=None, ending="error", error=error)
-    trace = nbllama.trace("msg_fake")
+    worker.record["events"] = worker.record["events"][:3]
+    trace: Any = nbllama.trace("msg_fake")
 
-    assert (trace.message, trace.usage, trace.text) == (None, None, "Hel")
+    assert trace.text == "Hel"
+    assert (trace.message.stop_reason, trace.message.content[0].text) == (None, "Hel")
     assert "error: it broke" in trace._repr_mimebundle_()["text/plain"]
+
+
+def test_a_request_without_any_answer(worker: FakeWorker) -> None:
+    worker.record = record_of(message=None, ending="cancelled", events=[])
+
+    assert (nbllama.trace("msg_fake").message, nbllama.trace("msg_fake").usage) == (None, None)
 
 
 def test_traces_are_a_table(worker: FakeWorker) -> None:
@@ -138,3 +149,28 @@ def test_load_ext_brings_neither_the_sdk_nor_pandas() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "[]"
+
+
+def test_traces_that_are_turned_off_are_said_in_one_line_at_once(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def refuse(endpoint: Any, method: str, path: str, *rest: Any, **more: Any) -> Any:
+        if "/traces/" in path:
+            asked.append(path)
+            raise NotFound(TRACES_OFF)
+        return request_json(endpoint, method, path, *rest, **more)
+
+    request_json = connection.request_json
+    monkeypatch.setattr(connection, "request_json", refuse)
+    shell.run("%%llama\nhello")
+    n_asked = len(asked)
+    capsys.readouterr()
+    shell.run("import nbllama\nnbllama.last")
+
+    shown = capsys.readouterr().out
+    assert TRACES_OFF in shown and "Traceback" not in shown
+    assert (n_asked, len(asked)) == (1, 2)
+    error = shell.fails("nbllama.last.df")
+    assert isinstance(error, TraceError) and len(str(error).splitlines()) == 1

@@ -48,6 +48,15 @@ def test_minus_one_is_never() -> None:
     assert (settings.idle_exit, settings.idle_unload) == (None, 0.5)
 
 
+def test_traces_can_be_turned_off(tmp_path: Path) -> None:
+    file = write(tmp_path, "py", "c.NbllamaApp.traces = 0\nc.NbllamaApp.trace_bytes = 5_000_000")
+
+    from_file, from_variable = load_settings({}, [], [file]), load_settings({"NBLLAMA_TRACES": "0"}, [], [])
+
+    assert (from_file.traces, from_file.trace_bytes) == (0, 5_000_000)
+    assert (from_variable.traces, load_settings({}, [], []).traces) == (0, 100)
+
+
 def test_no_memory_beside_the_context() -> None:
     assert load_settings({"NBLLAMA_CACHE_RAM": "0"}, [], []).cache_ram == 0
 
@@ -55,6 +64,7 @@ def test_no_memory_beside_the_context() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("TRACES", "-1"), ("TRACES", "off"), ("TRACE_BYTES", "0"),
         ("CTX", "many"), ("CTX", "0"), ("CTX", "1.5"), ("THREADS", "-2"), ("CACHE_RAM", "-1"), ("CACHE_RAM", "lots"),
         ("IDLE_EXIT", "nan"), ("IDLE_EXIT", "-2"),
         ("TRANSPORT", "carrier pigeon"),
