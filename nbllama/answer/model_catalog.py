@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -59,14 +59,11 @@ class Entry:
 class ModelCatalog:
     """The default model, and those loaded beside it. Event loop only."""
 
-    def __init__(
-        self, engine: EngineLoop, default_ref: str, ctx: int | None, load: Loader, aliases: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, engine: EngineLoop, default_ref: str, ctx: int | None, load: Loader) -> None:
         self._engine = engine
         self._ctx = ctx
         self._load = load
         self._default_ref = default_ref
-        self._aliases = aliases
         self._entries: dict[str, Entry] = {}
         self._by_ref: dict[str, Entry] = {}
         self._closed = False
@@ -98,11 +95,9 @@ class ModelCatalog:
         return self._entries.get(model_id) or (self.entry(default_ref) if default_ref else self.default())
 
     def known(self, model_id: str) -> Entry:
-        """The entry with exactly this id; the default's, if it is one of its aliases. Raises NotFound."""
+        """The entry with exactly this id. Raises NotFound."""
         if model_id not in self._entries:
-            default = self.default()
-            if model_id in self._aliases:
-                return default
+            self.default()
         if entry := self._entries.get(model_id):
             return entry
         raise NotFound(f"model: {model_id}")
@@ -141,7 +136,7 @@ class ModelCatalog:
         def tell() -> None:
             loop.call_soon_threadsafe(freed.set)
 
-        self._engine.remove_model(entry.source.id, tell)
+        self._engine.remove_model(model_id, tell)
         await freed.wait()
 
     def close(self) -> None:
@@ -156,10 +151,9 @@ class ModelCatalog:
         return [_status(entry, is_default=entry.source.ref == self._default_ref) for entry in self._entries.values()]
 
     def infos(self) -> list[dict[str, Any]]:
-        """Every model as the API's ModelInfo, the default first, its aliases last."""
-        default = info_of(self.default())
-        infos = [info_of(entry) for entry in self._entries.values()]
-        return infos + [default | {"id": alias} for alias in self._aliases if alias not in self._entries]
+        """Every model as the API's ModelInfo, the default first."""
+        self.default()
+        return [info_of(entry) for entry in self._entries.values()]
 
     async def _load_entry(self, entry: Entry, ctx: int | None) -> LoadedModel:
         entry.state, entry.error, entry.load = "loading", None, 0.0

@@ -45,7 +45,6 @@ class ServiceSettings:
     trace_count: int = 100
     trace_bytes: int = 64 << 20
     trial_memory: Path | None = None
-    aliases: tuple[str, ...] = ()
 
 
 class Service:
@@ -55,7 +54,7 @@ class Service:
         cache_bytes = settings.cache_bytes if settings.cache_bytes is not None else default_cache_bytes()
         self._engine = EngineLoop(max_waiting=settings.max_waiting, cache_bytes=cache_bytes, dispatch=self._dispatch)
         loader = load or load_runtime(settings.threads, settings.trial_memory)
-        self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader, settings.aliases)
+        self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader)
         self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[str, Answer] = {}

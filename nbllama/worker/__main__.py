@@ -51,7 +51,6 @@ def _run() -> int:
             trace_bytes=settings.trace_bytes,
             cache_bytes=None if settings.cache_ram is None else settings.cache_ram << 20,
             trial_memory=trial,
-            aliases=settings.aliases,
         )
     )
     asyncio.run(serve(service, settings))

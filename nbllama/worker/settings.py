@@ -47,7 +47,6 @@ class Settings:
     transport: str = "socket"
     traces: int = 100
     trace_bytes: int = 64 << 20
-    aliases: tuple[str, ...] = ()
     locked: frozenset[str] = frozenset()
 
 
@@ -73,14 +72,6 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("not a text")
     return value
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    """A list of texts; as one text they have commas between them."""
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)):
-        raise ValueError("not a list of names")
-    return tuple(_text(name).strip() for name in names)
 
 
 def _count(value: Any) -> int:
@@ -136,7 +127,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "idle_exit": _seconds,
     "idle_unload": _seconds,
     "transport": _transport,
-    "aliases": _names,
     "traces": _count_or_zero,
     "trace_bytes": _count,
 }

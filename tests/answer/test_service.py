@@ -512,20 +512,6 @@ def test_a_loaded_model_answers_when_its_file_has_gone(script: Callable[..., str
     run(check())
 
 
-def test_an_alias_is_the_default_model(script: Callable[..., str]) -> None:
-    async def ask() -> None:
-        async with serving(script(default="Hi."), aliases=("claude-local", "model_id")) as service:
-            assert [model["id"] for model in service.models()] == ["play", "claude-local", "model_id"]
-            assert service.model("model_id")["id"] == "play"
-            with pytest.raises(NotFound):
-                service.model("nobody")
-            await service.load("play")
-            await service.unload("claude-local")
-            assert service.status()["models"][0]["state"] == "unloaded"
-
-    asyncio.run(ask())
-
-
 def test_a_name_is_not_another_models_id(script: Callable[..., str]) -> None:
     async def check() -> None:
         async with serving(script(name="demo")) as service:

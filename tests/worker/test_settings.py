@@ -57,16 +57,6 @@ def test_traces_can_be_turned_off(tmp_path: Path) -> None:
     assert (from_variable.traces, load_settings({}, [], []).traces) == (0, 100)
 
 
-def test_aliases_are_a_list_or_have_commas(tmp_path: Path) -> None:
-    file = write(tmp_path, "py", 'c.NbllamaApp.aliases = ["a", "b"]')
-
-    assert load_settings({}, [], [file]).aliases == ("a", "b")
-    assert load_settings({"NBLLAMA_ALIASES": "c, d"}, [], [file]).aliases == ("c", "d")
-    for bad in ("7", '["a", ""]', '["a", 1]'):
-        with pytest.raises(SettingsError, match="cannot be used for aliases"):
-            load_settings({}, [], [write(tmp_path, "py", f"c.NbllamaApp.aliases = {bad}")])
-
-
 def test_no_memory_beside_the_context() -> None:
     assert load_settings({"NBLLAMA_CACHE_RAM": "0"}, [], []).cache_ram == 0
 
