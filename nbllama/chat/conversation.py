@@ -12,13 +12,18 @@ from nbllama.chat.capabilities import Capabilities
 from nbllama.chat.errors import UnsupportedContent
 from nbllama.chat.format import CallTags, Format
 from nbllama.chat.prompt import Origin
+from nbllama.chat.server_results import readable
 from nbllama.chat.text_tools import call_text, describe_tools, result_text
 from nbllama.wire.content import (
+    CompactionBlock,
     DocumentBlock,
     ImageBlock,
     SearchResultBlock,
+    ServerToolResultBlock,
+    ServerToolUseBlock,
     TextBlock,
     ThinkingBlock,
+    ToolReferenceBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
@@ -86,7 +91,7 @@ class _Builder:
         origin = Origin("tools")
         function = {
             "name": self._write(tool.name, origin),
-            "description": self._write(tool.description or "", origin),
+            "description": self._write(_description(tool), origin),
             "parameters": self._schema(tool.input_schema, origin),
         }
         return {"type": "function", "function": function}
@@ -198,18 +203,46 @@ KEY = Origin("key")
 
 def _turns(request: CountTokensRequest, can: Capabilities) -> Iterator[_Turn]:
     turn: _Turn | None = None
+    summary = _last_summary(request)
+    last_user = max((i for i, message in enumerate(request.messages) if message.role == "user"), default=-1)
     for index, message in enumerate(request.messages):
+        if message.clear_at == "next_user_message" and index < last_user:
+            continue
         kind = message.role
         role = "user" if kind == "system" and can.system != "anywhere" else kind
+        if index == summary[0]:
+            # It stands for what was said before it, so it is told to the model, not by it.
+            yield _Turn("user", [(message.content[summary[1]], Origin(kind, *summary))])
+            turn = None
+        kept = [pair for pair in enumerate(message.content) if (index, pair[0]) > summary]
+        if message.content and not kept:
+            continue
         if turn is None or turn.role != role:
             if turn is not None:
                 yield turn
             turn = _Turn(role)
-        for position, block in enumerate(message.content):
+        for position, block in kept:
             _check(block, f"messages.{index}.content.{position}")
             turn.blocks.append((block, Origin(kind, index, position)))
     if turn is not None:
         yield turn
+
+
+def _last_summary(request: CountTokensRequest) -> tuple[int, int]:
+    """Where the last compaction with content stands, (-1, -1) if there is none."""
+    places = (
+        (index, position)
+        for index, message in enumerate(request.messages)
+        for position, block in enumerate(message.content)
+        if isinstance(block, CompactionBlock) and block.content
+    )
+    return max(places, default=(-1, -1))
+
+
+def _description(tool: Any) -> str:
+    examples = [json.dumps(example, ensure_ascii=False) for example in tool.input_examples or ()]
+    text = tool.description or ""
+    return "\n".join([*([text] if text else []), "Examples of input:", *examples]) if examples else text
 
 
 def _check(block: Any, path: str) -> None:
@@ -222,8 +255,11 @@ def _check(block: Any, path: str) -> None:
             raise UnsupportedContent(f"{path}: this model cannot read documents of type {kind}, only plain text")
 
 
+_TEXTS = TextBlock | DocumentBlock | SearchResultBlock | ServerToolUseBlock | ServerToolResultBlock
+
+
 def _is_text(block: Any) -> bool:
-    return isinstance(block, TextBlock | DocumentBlock | SearchResultBlock)
+    return isinstance(block, _TEXTS) or (isinstance(block, CompactionBlock) and bool(block.content))
 
 
 def _text_of(block: Any) -> str:
@@ -231,6 +267,14 @@ def _text_of(block: Any) -> str:
         return block.text
     if isinstance(block, SearchResultBlock):
         return "\n".join([block.title, block.source, *(part.text for part in block.content)])
+    if isinstance(block, ToolReferenceBlock):
+        return f"The tool {block.tool_name} is available now."
+    if isinstance(block, CompactionBlock):
+        return f"The conversation so far, in short:\n{block.content}"
+    if isinstance(block, ServerToolUseBlock):
+        return f"[{block.name} was called with {json.dumps(block.input, ensure_ascii=False)}]"
+    if isinstance(block, ServerToolResultBlock):
+        return f"[{block.type}: {readable(block.content)}]"
     return "\n".join(part for part in (block.title, block.context, _document_text(block)) if part)
 
 

@@ -29,20 +29,33 @@ def _blocks(value: Any) -> Any:
     return [] if value is None else value
 
 
-class TextBlock(WireModel):
+class CacheControl(WireModel):
+    """A breakpoint: what is before its end may be read from the cache by a later request."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | None = None
+
+
+class Cacheable(WireModel):
+    """A part that may carry a breakpoint. It never changes the prompt."""
+
+    cache_control: CacheControl | None = None
+
+
+class TextBlock(Cacheable):
     type: Literal["text"] = "text"
     text: str
 
 
-class ImageBlock(WireModel):
+class ImageBlock(Cacheable):
     """An image; `source` as sent. No model here sees yet, so chat refuses it by name."""
 
     type: Literal["image"] = "image"
     source: dict[str, Any]
 
 
-class DocumentBlock(WireModel):
-    """A document; `source` as sent (`{"type": "text", "data": …}` is the one that becomes text)."""
+class DocumentBlock(Cacheable):
+    """A document; `source` as sent. Text and blocks of text are shown as they are, a PDF by the text in it."""
 
     type: Literal["document"] = "document"
     source: dict[str, Any]
@@ -50,7 +63,7 @@ class DocumentBlock(WireModel):
     context: str | None = None
 
 
-class SearchResultBlock(WireModel):
+class SearchResultBlock(Cacheable):
     type: Literal["search_result"] = "search_result"
     source: str
     title: str
@@ -70,23 +83,78 @@ class RedactedThinkingBlock(WireModel):
     data: str
 
 
-class ToolUseBlock(WireModel):
+class ToolUseBlock(Cacheable):
     type: Literal["tool_use"] = "tool_use"
     id: str
     name: str
     input: dict[str, Any]
 
 
-ResultContent = Annotated[TextBlock | ImageBlock | DocumentBlock | SearchResultBlock, Field(discriminator="type")]
+class ToolReferenceBlock(Cacheable):
+    """The name of a deferred tool that a search has found: from here on the model is shown it."""
+
+    type: Literal["tool_reference"] = "tool_reference"
+    tool_name: str
 
 
-class ToolResultBlock(WireModel):
+ResultContent = Annotated[
+    TextBlock | ImageBlock | DocumentBlock | SearchResultBlock | ToolReferenceBlock, Field(discriminator="type")
+]
+
+
+class ToolResultBlock(Cacheable):
     """What a tool gave. `content` may be absent, null, empty, a string or blocks."""
 
     type: Literal["tool_result"] = "tool_result"
     tool_use_id: str
     content: Annotated[Items[ResultContent], BeforeValidator(_blocks)] = []
     is_error: bool | None = None
+
+
+class ServerToolUseBlock(Cacheable):
+    """A call that another server has run by itself, in an answer that comes back."""
+
+    type: Literal["server_tool_use", "mcp_tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+class ServerToolResultBlock(Cacheable):
+    """What that call gave: in the same message as the call, in as many shapes as there are tools."""
+
+    type: Literal[
+        "web_search_tool_result",
+        "web_fetch_tool_result",
+        "code_execution_tool_result",
+        "bash_code_execution_tool_result",
+        "text_editor_code_execution_tool_result",
+        "tool_search_tool_result",
+        "mcp_tool_result",
+        "advisor_tool_result",
+    ]
+    tool_use_id: str
+    content: Any = None
+
+
+class ToolChangeBlock(WireModel):
+    """A tool that comes or goes in the middle of a conversation, in a system message. `tool` as sent."""
+
+    type: Literal["tool_addition", "tool_removal"]
+    tool: dict[str, Any]
+
+
+class CompactionBlock(Cacheable):
+    """A summary that stands for everything before it; without content it changes nothing."""
+
+    type: Literal["compaction"] = "compaction"
+    content: str | None = None
+
+
+class NoticeBlock(WireModel):
+    """Something that another server noted in its answer and that no model reads."""
+
+    type: Literal["fallback", "mcp_tool_listing"]
 
 
 ContentBlock = Annotated[
@@ -97,15 +165,21 @@ ContentBlock = Annotated[
     | ThinkingBlock
     | RedactedThinkingBlock
     | ToolUseBlock
-    | ToolResultBlock,
+    | ToolResultBlock
+    | ServerToolUseBlock
+    | ServerToolResultBlock
+    | ToolChangeBlock
+    | CompactionBlock
+    | NoticeBlock,
     Field(discriminator="type"),
 ]
 
 
 class InputMessage(WireModel):
-    """One message; a string as content is one text block."""
+    """One message; a string as content is one text block. `clear_at` bounds how long a system message is shown."""
 
     role: Literal["user", "assistant", "system"]
+    clear_at: Literal["next_user_message", "never"] | None = None
     content: Annotated[Items[ContentBlock], BeforeValidator(_blocks)]
 
     @model_validator(mode="before")

@@ -17,6 +17,10 @@ _ROLE_OF = {
     "thinking": "assistant",
     "redacted_thinking": "assistant",
     "tool_use": "assistant",
+    "server_tool_use": "assistant",
+    "mcp_tool_use": "assistant",
+    "tool_addition": "system",
+    "tool_removal": "system",
 }
 
 
@@ -54,7 +58,7 @@ def turns(messages: Sequence[InputMessage]) -> list[Turn]:
 def _check_roles(index: int, message: InputMessage) -> None:
     for position, block in enumerate(message.content):
         place = f"messages.{index}.content.{position}"
-        if message.role == "system" and block.type != "text":
+        if message.role == "system" and block.type not in ("text", "tool_addition", "tool_removal"):
             raise InvalidRequest(f"{place}: `system` messages can only contain `text` blocks")
         role = _ROLE_OF.get(block.type, message.role)
         if role != message.role:

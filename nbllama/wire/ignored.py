@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
+
+from nbllama.wire.client_tools import is_client_type
 
 # `metadata` changes nothing at the API either.
 _ACTED_UPON = {
@@ -21,6 +23,10 @@ _ACTED_UPON = {
     "top_k",
     "nbllama",
     "metadata",
+    "cache_control",
+    "output_format",
+    # A header in other clouds.
+    "anthropic_version",
 }
 _OWN = {"seed", "min_p"}
 # The names end up in a header: a body may hold millions of them, and each as long as it likes.
@@ -28,14 +34,17 @@ _MAX_NAMES = 32
 _MAX_CHARS = 64
 
 
-def ignored_names(data: dict[str, Any]) -> list[str]:
-    """The names, top-level fields first, out of a body that was checked."""
-    names = [*_fields(data), *_parts(data)]
+def ignored_names(data: dict[str, Any], offered: Collection[str] = ()) -> list[str]:
+    """The names, top-level fields first, out of a body that was checked. `offered`: tools that the model is shown."""
+    names = [*_fields(data), *_parts(data), *_tools(data, set(offered)), *_blocks(data)]
     return [name[:_MAX_CHARS] for name in names[:_MAX_NAMES]]
 
 
 def _fields(data: dict[str, Any]) -> Iterator[str]:
-    yield from (name for name in data if name not in _ACTED_UPON)
+    yield from (name for name in data if name not in _ACTED_UPON and name != "output_config")
+    for name, value in data.get("output_config", {}).items():
+        if name != "format" and value is not None:
+            yield f"output_config.{name}"
 
 
 def _parts(data: dict[str, Any]) -> Iterator[str]:
@@ -47,8 +56,27 @@ def _parts(data: dict[str, Any]) -> Iterator[str]:
     for name in data.get("nbllama", {}):
         if name not in _OWN:
             yield f"nbllama.{name}"
+
+
+def _tools(data: dict[str, Any], offered: set[str]) -> Iterator[str]:
     for index, tool in enumerate(data.get("tools", [])):
-        if tool.get("type", "custom") not in (None, "custom"):
-            yield f"tools.{index} ({tool['type']})"
-        elif tool.get("defer_loading"):
+        type = tool.get("type") or "custom"
+        if type != "custom" and not is_client_type(type):
+            yield f"tools.{index} ({type})"
+        elif tool.get("defer_loading") and tool.get("name") not in offered:
             yield f"tools.{index} (defer_loading)"
+        if tool.get("strict"):
+            # Nothing forces the arguments yet.
+            yield f"tools.{index} (strict)"
+
+
+def _blocks(data: dict[str, Any]) -> Iterator[str]:
+    """Blocks of other servers that no model is shown."""
+    for index, message in enumerate(data.get("messages", [])):
+        content = message.get("content")
+        for position, block in enumerate(content if isinstance(content, list) else []):
+            type = block.get("type")
+            if type in ("redacted_thinking", "fallback", "mcp_tool_listing"):
+                yield f"messages.{index}.content.{position} ({type})"
+            elif type == "document" and (block.get("citations") or {}).get("enabled"):
+                yield f"messages.{index}.content.{position} (citations)"

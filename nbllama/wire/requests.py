@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from nbllama.wire.content import InputMessage, Items, TextBlock, WireModel
+from nbllama.wire.caching import Breakpoint, breakpoints
+from nbllama.wire.content import CacheControl, InputMessage, Items, TextBlock, WireModel
 from nbllama.wire.errors import InvalidRequest
 from nbllama.wire.history import check_messages
 from nbllama.wire.ignored import ignored_names
+from nbllama.wire.offered_tools import offered_tools
 from nbllama.wire.thinking import Thinking, check_thinking
 from nbllama.wire.tools import SentTool, Tool, ToolChoice, check_tool_choice, check_tools
 from nbllama.wire.validation import parse_json, validate
@@ -32,6 +34,9 @@ __all__ = [
 # Claude Code puts a line about the client here. It differs from one entry point to the next, and would cost the
 # prefix cache for nothing.
 _BILLING = "x-anthropic-billing-header:"
+_SCHEMA_WORDS = frozenset(
+    ("type", "enum", "const", "properties", "items", "prefixItems", "anyOf", "allOf", "oneOf", "$ref", "pattern")
+)
 _LLAMA_DEFAULT_SEED = 0xFFFFFFFF
 
 _Request = TypeVar("_Request", bound="CountTokensRequest")
@@ -80,10 +85,14 @@ class CountTokensRequest(WireModel):
     tool_choice: Annotated[ToolChoice, Field(discriminator="type")] | None = None
     thinking: Annotated[Thinking, Field(discriminator="type")] | None = None
     metadata: dict[str, Any] | None = None
+    cache_control: CacheControl | None = None
     output_config: OutputConfig | None = None
     # What clients before 1.0 call it.
     output_format: JsonFormat | None = None
     _ignored: list[str] = PrivateAttr(default_factory=list)
+    _tools: list[Tool] = PrivateAttr(default_factory=list)
+    _breakpoints: list[Breakpoint] = PrivateAttr(default_factory=list)
+    _lenient: bool = PrivateAttr(default=False)
 
     @property
     def ignored(self) -> list[str]:
@@ -91,14 +100,21 @@ class CountTokensRequest(WireModel):
 
     @property
     def tools(self) -> list[Tool]:
-        """The tools that the model is shown: neither those that run elsewhere nor those to be found by a search."""
-        return [tool for tool in self.sent_tools if isinstance(tool, Tool) and not tool.defer_loading]
+        """The tools that the model is shown: none that run elsewhere, none that no search has found yet."""
+        return self._tools
+
+    @property
+    def breakpoints(self) -> list[Breakpoint]:
+        """Where the client wants the prompt to be kept, in the order of the prompt."""
+        return self._breakpoints
 
     @property
     def output_schema(self) -> dict[str, Any] | None:
         """The JSON schema that the answer must fit."""
         wanted = (self.output_config.format if self.output_config else None) or self.output_format
-        return wanted.json_schema if wanted else None
+        if wanted is None:
+            return None
+        return {} if self._lenient and not is_known_schema(wanted.json_schema) else wanted.json_schema
 
     @property
     def thinking_enabled(self) -> bool:
@@ -125,14 +141,19 @@ class MessagesRequest(CountTokensRequest):
         return self.nbllama.min_p
 
 
-def parse_messages_request(body: bytes) -> MessagesRequest:
+def is_known_schema(schema: dict[str, Any]) -> bool:
+    """Whether a schema says anything that JSON Schema has a word for."""
+    return not schema or not _SCHEMA_WORDS.isdisjoint(schema)
+
+
+def parse_messages_request(body: bytes, *, lenient: bool = False) -> MessagesRequest:
     """The request of a body for `/v1/messages`. Raises InvalidRequest."""
-    return messages_request(parse_json(body))
+    return messages_request(parse_json(body), lenient=lenient)
 
 
-def messages_request(sent: dict[str, Any]) -> MessagesRequest:
+def messages_request(sent: dict[str, Any], *, lenient: bool = False) -> MessagesRequest:
     """The same for a body that is JSON already, which stays as it was sent."""
-    request = _checked(sent, MessagesRequest)
+    request = _checked(sent, MessagesRequest, lenient=lenient)
     check_thinking(request.thinking, request.max_tokens, request.tool_choice)
     if any(not stop.strip() for stop in request.stop_sequences):
         raise InvalidRequest("stop_sequences: each stop sequence must contain non-whitespace")
@@ -141,14 +162,14 @@ def messages_request(sent: dict[str, Any]) -> MessagesRequest:
     return request
 
 
-def parse_count_tokens_request(body: bytes) -> CountTokensRequest:
+def parse_count_tokens_request(body: bytes, *, lenient: bool = False) -> CountTokensRequest:
     """The request of a body for `/v1/messages/count_tokens`. Raises InvalidRequest."""
-    request = _checked(parse_json(body), CountTokensRequest)
+    request = _checked(parse_json(body), CountTokensRequest, lenient=lenient)
     check_thinking(request.thinking, None, request.tool_choice)
     return request
 
 
-def _checked(sent: dict[str, Any], kind: type[_Request]) -> _Request:
+def _checked(sent: dict[str, Any], kind: type[_Request], *, lenient: bool) -> _Request:
     # A null is what a client writes for a field that it leaves out.
     data = {name: value for name, value in sent.items() if value is not None}
     _refuse_unsupported(data)
@@ -156,9 +177,12 @@ def _checked(sent: dict[str, Any], kind: type[_Request]) -> _Request:
     check_messages(request.messages)
     if any(not block.text for block in request.system):
         raise InvalidRequest("system: text content blocks must be non-empty")
-    check_tools(request.sent_tools)
+    check_tools(request.sent_tools, lenient=lenient)
+    request._tools = offered_tools(request.sent_tools, request.messages, lenient=lenient)
+    request._breakpoints = breakpoints(request.sent_tools, request.system, request.messages, request.cache_control)
+    request._lenient = lenient
     check_tool_choice(request.tool_choice, request.sent_tools, request.tools)
-    request._ignored = ignored_names(data)
+    request._ignored = ignored_names(data, [tool.name for tool in request.tools])
     return request
 
 

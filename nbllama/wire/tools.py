@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from nbllama.wire.content import WireModel
+from nbllama.wire.client_tools import CLIENT_TYPES, definition, is_client_type
+from nbllama.wire.content import Cacheable, WireModel
 from nbllama.wire.errors import InvalidRequest
 
-_SERVER_SIDE = ("web_search_", "web_fetch_", "code_execution_", "tool_search_tool_")
-TOOL_TYPES = ("custom", *(f"{prefix}*" for prefix in _SERVER_SIDE))
+_SERVER_SIDE = ("web_search_", "web_fetch_", "code_execution_", "tool_search_tool_", "mcp_toolset", "advisor_")
+TOOL_TYPES = ("custom", *CLIENT_TYPES, *(f"{prefix}*" for prefix in _SERVER_SIDE))
 
 
-class Tool(WireModel):
+class Tool(Cacheable):
     """A tool that the client runs. `input_schema` is a JSON Schema of type object."""
 
     type: Literal["custom"] | None = None
@@ -22,25 +23,43 @@ class Tool(WireModel):
     input_schema: dict[str, Any]
     description: str | None = None
     defer_loading: bool | None = None
+    input_examples: list[dict[str, Any]] | None = None
 
 
-class ServerTool(WireModel):
+class ClientTool(Cacheable):
+    """A tool that the client runs and that everybody knows by its `type`."""
+
+    type: str
+    name: str
+    defer_loading: bool | None = None
+
+    def as_tool(self) -> Tool:
+        """With the schema and the words that belong to its type."""
+        name, description, schema = definition(self.type)
+        return Tool(name=name, description=description, input_schema=schema, defer_loading=self.defer_loading)
+
+
+class ServerTool(Cacheable):
     """A tool that Anthropic's servers run, by its `type`. It cannot run here."""
 
     type: str
+    name: str | None = None
 
 
 def _tool_kind(tool: Any) -> str:
     type = tool.get("type") if isinstance(tool, dict) else None
     if type is None:
         return "custom"
+    if isinstance(type, str) and is_client_type(type):
+        return "client"
     return "server" if isinstance(type, str) and type.startswith(_SERVER_SIDE) else str(type)
 
 
 SentTool = Annotated[
-    Annotated[Tool, Tag("custom")] | Annotated[ServerTool, Tag("server")],
+    Annotated[Tool, Tag("custom")] | Annotated[ClientTool, Tag("client")] | Annotated[ServerTool, Tag("server")],
     Discriminator(_tool_kind),
 ]
+AnyTool = Tool | ClientTool | ServerTool
 
 
 class _Choice(WireModel):
@@ -67,28 +86,55 @@ class NamedChoice(_Choice):
 ToolChoice = AutoChoice | AnyChoice | NoneChoice | NamedChoice
 
 
-def check_tools(sent: Sequence[Tool | ServerTool]) -> None:
-    """Raises InvalidRequest for what one tool alone cannot show."""
+def check_tools(sent: Sequence[AnyTool], *, lenient: bool = False) -> None:
+    """Raises InvalidRequest for what one tool alone cannot show. `lenient` lets pass what only the API minds."""
     names: set[str] = set()
     for index, tool in enumerate(sent):
         if isinstance(tool, ServerTool):
             continue
-        schema_type = tool.input_schema.get("type")
-        if schema_type != "object":
-            text = "Field required" if schema_type is None else "Input should be 'object'"
-            raise InvalidRequest(f"tools.{index}.custom.input_schema.type: {text}")
+        _check_tool(tool, f"tools.{index}", lenient=lenient)
         if tool.name in names:
             raise InvalidRequest("tools: Tool names must be unique.")
         names.add(tool.name)
+    if sent and not lenient and all(getattr(tool, "defer_loading", False) for tool in sent):
+        raise InvalidRequest("tools: At least one tool must have defer_loading=false. All tools cannot be deferred.")
 
 
-def check_tool_choice(choice: ToolChoice | None, sent: Sequence[Tool | ServerTool], offered: Sequence[Tool]) -> None:
+def _check_tool(tool: Tool | ClientTool, place: str, *, lenient: bool) -> None:
+    if tool.defer_loading and tool.cache_control is not None and not lenient:
+        raise InvalidRequest(f"{place}: tools with defer_loading=true cannot have cache_control")
+    if isinstance(tool, ClientTool):
+        expected = definition(tool.type)[0]
+        if tool.name != expected:
+            raise InvalidRequest(f"{place}.{tool.type}.name: Input should be '{expected}'")
+        return
+    place = f"{place}.custom.input_schema"
+    schema_type = tool.input_schema.get("type")
+    if schema_type != "object":
+        text = "Field required" if schema_type is None else "Input should be 'object'"
+        raise InvalidRequest(f"{place}.type: {text}")
+    if not lenient and not _is_schema(tool.input_schema):
+        raise InvalidRequest(f"{place}: JSON schema is invalid. It must match JSON Schema draft 2020-12")
+
+
+def _is_schema(schema: dict[str, Any]) -> bool:
+    """Whether the outermost properties are schemas; what is deeper is seen when a grammar is made of it."""
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        return False
+    are_schemas = all(isinstance(value, dict | bool) for value in properties.values())
+    return are_schemas and all(isinstance(name, str) for name in required)
+
+
+def check_tool_choice(choice: ToolChoice | None, sent: Sequence[AnyTool], offered: Sequence[Tool]) -> None:
     """Raises InvalidRequest for a choice that cannot be followed."""
     if choice is None or choice.type == "none":
         return
     if not sent:
         raise InvalidRequest("tool_choice: tool_choice may only be specified while providing tools.")
     if choice.type == "tool" and choice.name not in {tool.name for tool in offered}:
-        raise InvalidRequest(f"tool_choice: Tool '{choice.name}' not found in provided tools")
+        elsewhere = any(isinstance(tool, ServerTool) and tool.name == choice.name for tool in sent)
+        why = "runs on Anthropic's servers, not here" if elsewhere else "not found in provided tools"
+        raise InvalidRequest(f"tool_choice: Tool '{choice.name}' {why}")
     if choice.type == "any" and not offered:
         raise InvalidRequest("tool_choice: none of the provided tools can be called here")

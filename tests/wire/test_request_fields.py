@@ -53,9 +53,10 @@ def parse(**fields: Any) -> MessagesRequest:
             "'auto', 'any', 'none', 'tool'",
         ),
         (
-            {"tools": [{"type": "bash_20250124", "name": "bash"}]},
-            "tools.0: Input tag 'bash_20250124' found using 'type' does not match any of the expected tags: 'custom', "
-            "'web_search_*', 'web_fetch_*', 'code_execution_*', 'tool_search_tool_*'",
+            {"tools": [{"type": "zsh_20250124", "name": "zsh"}]},
+            "tools.0: Input tag 'zsh_20250124' found using 'type' does not match any of the expected tags: 'custom', "
+            "'bash_*', 'text_editor_*', 'memory_*', 'computer_*', 'web_search_*', 'web_fetch_*', 'code_execution_*', "
+            "'tool_search_tool_*', 'mcp_toolset*', 'advisor_*'",
         ),
         (
             {"thinking": BUDGET | {"budget_tokens": 5}},
@@ -123,8 +124,7 @@ def test_what_is_not_acted_upon_is_named() -> None:
     )
 
     assert request.ignored == [
-        "cache_control",
-        "output_config",
+        "output_config.effort",
         "tool_choice",
         "nbllama.colour",
         "tools.1 (web_search_20250305)",
