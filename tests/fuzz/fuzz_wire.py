@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -20,7 +21,7 @@ with atheris.instrument_imports(include=["nbllama"]):
     from nbllama.wire.requests import CountTokensRequest, parse_count_tokens_request, parse_messages_request
     from nbllama.wire.sse import Decoder, ServerSentEvent
 
-STREAM = b"s"
+STREAM, LENIENT = b"s", b"l"
 VALUES: list[Any] = [
     None,
     True,
@@ -45,8 +46,8 @@ def one_input(data: bytes) -> None:
     if kind == STREAM:
         check_decoder(body)
     else:
-        check_request(body, parse_count_tokens_request)
-        check_request(body, parse_messages_request)
+        check_request(body, partial(parse_count_tokens_request, lenient=kind == LENIENT))
+        check_request(body, partial(parse_messages_request, lenient=kind == LENIENT))
 
 
 def check_request(body: bytes, parse: Callable[[bytes], CountTokensRequest]) -> None:
