@@ -8,6 +8,11 @@ mkdir -p "$work"
 
 # What the suite's own conftest imports, beside the SDK.
 needs=(respx pytest pytest-asyncio time-machine dirty-equals importlib-metadata rich inline-snapshot 'http-snapshot[httpx]==0.1.9')
+# For the example that starts an MCP server.
+command -v npm >/dev/null || .ci/apt-install nodejs npm
+echo '{"private": true}' >"$work/package.json"
+(cd "$work" && npm install --no-audit --no-fund --no-package-lock --loglevel=error @modelcontextprotocol/server-filesystem@latest)
+export NBLLAMA_SDK_NODE_MODULES=$work/node_modules
 status=0
 
 # suite NAME VERSION

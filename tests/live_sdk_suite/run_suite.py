@@ -27,11 +27,12 @@ MODULES = [
 
 
 def main(source: Path, python: Path, report: Path) -> int:
-    os.environ |= {"NBLLAMA_ALIASES": MODEL_ID, "NBLLAMA_LENIENT": "true"}
     with tempfile.TemporaryDirectory(prefix="nbllama-suite-") as folder:
         script = Path(folder, "suite.json")
         script.write_text(json.dumps({"default": "Hello! How can I help you?"}))
-        with serving(f"scripted:{script}", "--token", KEY) as door:
+        model = f"scripted:{script}"
+        os.environ |= {"NBLLAMA_ALIASES": f"{MODEL_ID}={model}", "NBLLAMA_LENIENT": "true"}
+        with serving(model, "--token", KEY) as door:
             return run(source, python, report, door, home=folder)
 
 
