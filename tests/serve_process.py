@@ -29,11 +29,15 @@ class Door:
         return self.request("/v1/messages", {"model": self.model, "max_tokens": 200, **body})
 
     def request(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json", "x-api-key": TOKEN}
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=120) as answer:
+        with self.open(path, body) as answer:
             value: dict[str, Any] = json.load(answer)
         return value
+
+    def open(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The answer as it comes."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json", "x-api-key": TOKEN}
+        return urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=120)
 
 
 @contextlib.contextmanager

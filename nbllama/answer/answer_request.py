@@ -13,11 +13,14 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
+from nbllama.answer.attachments import with_texts
 from nbllama.answer.block_writer import BlockWriter, joined
+from nbllama.answer.cache_usage import Kept, kept_tokens
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.guiding import guide_of
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
+from nbllama.answer.signatures import Signer
 from nbllama.answer.tokenise import Encoded, encode
 from nbllama.answer.wishes import sampling_of, thinking_of
 from nbllama.chat.guides import Guide
@@ -49,6 +52,7 @@ class Accepted:
     parser: StreamParser
     writer: BlockWriter
     guide: Guide | None
+    kept: Kept
 
     @property
     def over(self) -> bool:
@@ -72,7 +76,9 @@ class Answer:
         catalog: ModelCatalog,
         engine: EngineLoop,
         recorder: Recorder,
+        signer: Signer,
     ) -> None:
+        self._signer = signer
         self.request = request
         self.stream = request.stream
         self.ignored = request.ignored
@@ -149,6 +155,7 @@ class Answer:
             self._accepted.remember(self._recorder.record.client, self._recorder.record.output_ids)
 
     async def _submit(self, model: LoadedModel) -> Accepted:
+        self.request = await with_texts(self.request)
         prompt, encoded = await asyncio.to_thread(encode, model, self.request, self._recorder.record.client)
         tool_choice = self.request.tool_choice
         one_call = bool(tool_choice and tool_choice.disable_parallel_tool_use)
@@ -159,9 +166,10 @@ class Answer:
             encoded=encoded,
             stops=StopMatcher(self.request.stop_sequences),
             parser=StreamParser(model.template.format, prompt.tail, [tool.name for tool in offered]),
-            writer=BlockWriter(thinking_of(self.request), one_call=one_call),
+            writer=BlockWriter(thinking_of(self.request), one_call=one_call, sign=self._signer.sign),
             # Aside: a grammar may have to be compiled.
             guide=await asyncio.to_thread(guide_of, self.request, model, prompt.tail),
+            kept=kept_tokens(self.request.breakpoints, prompt, encoded.ids, model.vocabulary.piece),
         )
         self._recorder.prompt(prompt, encoded.ids, model.template.warnings)
         self._engine.submit(self.model_id, self._job(accepted))
@@ -246,7 +254,9 @@ class Answer:
         """Everything the engine has delivered since the last call; empty when it is time to ping."""
         patience = PROGRESS_SECONDS if self._progress else PING_SECONDS
         try:
-            outcomes = list(await asyncio.wait_for(self._outcomes.get(), patience))
+            # Not `wait_for`, which before Python 3.12 loses a cancellation that comes together with outcomes.
+            async with asyncio.timeout(patience):
+                outcomes = list(await self._outcomes.get())
         except TimeoutError:
             return []
         while not self._outcomes.empty():
@@ -265,8 +275,11 @@ class Answer:
         return []
 
     def _start(self, accepted: Accepted, cached: int) -> None:
+        five_minutes, one_hour = accepted.kept.created(cached)
         self._usage.cache_read_input_tokens = cached
-        self._usage.input_tokens = len(accepted.encoded.ids) - cached
+        self._usage.cache_creation_input_tokens = five_minutes + one_hour
+        self._usage.created_for_an_hour = one_hour
+        self._usage.input_tokens = len(accepted.encoded.ids) - cached - five_minutes - one_hour
         self._recorder.start(cached)
 
     def _tell(self, progress: Progress) -> None:

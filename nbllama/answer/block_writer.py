@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from nbllama.answer.partial_json import PartialJson
+from nbllama.answer.signatures import Signer
 from nbllama.chat.pieces import Piece, TextDelta, ThinkDelta, ThinkStart, ThinkStop, ToolArgsDelta, ToolStart, ToolStop
 from nbllama.wire.answers import new_id
 from nbllama.wire.events import ContentBlockDelta, ContentBlockStart, ContentBlockStop, Event
@@ -25,8 +25,15 @@ class BlockWriter:
     (no block at all, because the request switched thinking off). With `one_call` the answer is over after a call.
     """
 
-    def __init__(self, thinking: Literal["shown", "omitted", "hidden"], *, one_call: bool = False) -> None:
+    def __init__(
+        self,
+        thinking: Literal["shown", "omitted", "hidden"],
+        *,
+        one_call: bool = False,
+        sign: Callable[[bytes], str] | None = None,
+    ) -> None:
         self._thinking = thinking
+        self._sign = sign or Signer().sign
         self._one_call = one_call
         self._index = -1
         self._open: BlockKind | None = None
@@ -58,6 +65,7 @@ class BlockWriter:
         match piece:
             case ThinkStart():
                 self.in_thinking = True
+                self._hash = hashlib.sha256()
                 return self._open_block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
             case ThinkDelta(text):
                 return self._think(text)
@@ -119,8 +127,8 @@ class BlockWriter:
         return [ContentBlockDelta(self._index, {"type": type, key: text})]
 
     def _signature(self) -> str:
-        """Opaque to clients, which echo it. It lets a later version recognise its own thinking."""
-        return base64.b64encode(b"nbllama-1:" + self._hash.digest()).decode()
+        """Opaque to clients, which echo it."""
+        return self._sign(self._hash.digest())
 
 
 def joined(events: Iterable[Event]) -> list[Event]:

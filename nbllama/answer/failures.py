@@ -31,10 +31,10 @@ def to_api_error(error: BaseException) -> ApiError:
         return InvalidRequest(str(error))
     if isinstance(error, EngineStopped):
         return Overloaded(str(error), retry_after=1.0)
-    if isinstance(error, LoadFailed | ModelError):
+    if isinstance(error, LoadFailed | ModelError | ChatError):
         # It will fail again the next time: a client must not try ten times.
         return ServerFault(str(error), should_retry=False)
-    if isinstance(error, NoCells | DecodeFailed | EngineError | ChatError):
+    if isinstance(error, NoCells | DecodeFailed | EngineError):
         return ServerFault(str(error))
     # Without its message, which may quote a prompt: logs hold none.
     place = "".join(traceback.format_tb(error.__traceback__))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from nbllama.answer.generated import GeneratedIds
@@ -59,7 +61,15 @@ class Entry:
 class ModelCatalog:
     """The default model, and those loaded beside it. Event loop only."""
 
-    def __init__(self, engine: EngineLoop, default_ref: str, ctx: int | None, load: Loader) -> None:
+    def __init__(
+        self,
+        engine: EngineLoop,
+        default_ref: str,
+        ctx: int | None,
+        load: Loader,
+        aliases: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._aliases = aliases
         self._engine = engine
         self._ctx = ctx
         self._load = load
@@ -91,15 +101,27 @@ class ModelCatalog:
         return entry
 
     def named(self, model_id: str, default_ref: str | None = None) -> Entry:
-        """The model that answers a request for `model_id`; the door's or the worker's default for an unknown id."""
-        return self._entries.get(model_id) or (self.entry(default_ref) if default_ref else self.default())
+        """The model that answers a request for `model_id`: the one of this id, or of an alias, else a default.
+
+        The default is the door's, or else the worker's."""
+        if known := self._entries.get(model_id):
+            return known
+        ref = self._alias(model_id)
+        return self.entry(ref) if ref is not None else self.entry(default_ref) if default_ref else self.default()
+
+    def _alias(self, model_id: str) -> str | None:
+        """The reference of the first alias that fits, an exact one before every pattern."""
+        patterns = (ref for name, ref in self._aliases.items() if fnmatch.fnmatchcase(model_id, name))
+        return self._aliases.get(model_id) or next(patterns, None)
 
     def known(self, model_id: str) -> Entry:
-        """The entry with exactly this id. Raises NotFound."""
+        """The entry with exactly this id or alias. Raises NotFound."""
         if model_id not in self._entries:
             self.default()
         if entry := self._entries.get(model_id):
             return entry
+        if model_id in self._aliases:
+            return self.entry(self._aliases[model_id])
         raise NotFound(f"model: {model_id}")
 
     async def loaded(self, entry: Entry, ctx: int | None = None) -> LoadedModel:
@@ -151,9 +173,11 @@ class ModelCatalog:
         return [_status(entry, is_default=entry.source.ref == self._default_ref) for entry in self._entries.values()]
 
     def infos(self) -> list[dict[str, Any]]:
-        """Every model as the API's ModelInfo, the default first."""
+        """Every model as the API's ModelInfo, the default first; then the aliases that are no patterns."""
         self.default()
-        return [info_of(entry) for entry in self._entries.values()]
+        names = [name for name in self._aliases if "*" not in name and name not in self._entries]
+        aliases = [info_of(self.entry(self._aliases[name])) | {"id": name} for name in names]
+        return [*(info_of(entry) for entry in self._entries.values()), *aliases]
 
     async def _load_entry(self, entry: Entry, ctx: int | None) -> LoadedModel:
         entry.state, entry.error, entry.load = "loading", None, 0.0

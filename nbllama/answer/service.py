@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nbllama.answer.answer_request import Answer
+from nbllama.answer.attachments import with_texts
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.model_catalog import Entry, Loader, ModelCatalog, default_cache_bytes, info_of, load_runtime
 from nbllama.answer.model_sources import ModelError
 from nbllama.answer.recorder import Recorder
+from nbllama.answer.signatures import Signer, load_key
 from nbllama.answer.tokenise import encode
 from nbllama.answer.trace import TraceStore
 from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
@@ -33,6 +36,10 @@ PARSE_ASIDE_BYTES = 1 << 20
 class ServiceSettings:
     """`model` is a reference, `ctx` in tokens (None: the model's own, at most 8,192), `trace_bytes` in bytes.
 
+    `signature_key` is the file of the key that signs thinking (None: one for this service's lifetime). `aliases` are
+    names, or patterns with `*`, of models that requests may ask for → a reference. `lenient` takes what only the real
+    API refuses.
+
     `trace_count` 0 keeps no traces.
     `cache_bytes` bounds a model's prefixes outside its own cells (None: by the machine's memory).
     """
@@ -45,6 +52,18 @@ class ServiceSettings:
     trace_count: int = 100
     trace_bytes: int = 64 << 20
     trial_memory: Path | None = None
+    signature_key: Path | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    lenient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The size of a prompt, for which model, and what of the request changes nothing."""
+
+    input_tokens: int
+    model_id: str
+    ignored: list[str]
 
 
 class Service:
@@ -54,7 +73,9 @@ class Service:
         cache_bytes = settings.cache_bytes if settings.cache_bytes is not None else default_cache_bytes()
         self._engine = EngineLoop(max_waiting=settings.max_waiting, cache_bytes=cache_bytes, dispatch=self._dispatch)
         loader = load or load_runtime(settings.threads, settings.trial_memory)
-        self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader)
+        self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader, settings.aliases)
+        self._signer = Signer(load_key(settings.signature_key) if settings.signature_key else None)
+        self._lenient = settings.lenient
         self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[str, Answer] = {}
@@ -91,7 +112,8 @@ class Service:
         """
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
-        sent, request = await _parsed(_read, body)
+        sent, request = await _parsed(functools.partial(_read, lenient=self._lenient), body)
+        notes = self._signer.check(request)
         entry = self._entry_for(request.model, default_model)
         kept, warnings = self._traces.request(sent, len(body))
         recorder = Recorder(
@@ -102,10 +124,12 @@ class Service:
             stream=request.stream,
             request=kept,
             ignored=request.ignored,
-            warnings=warnings,
+            warnings=[*warnings, *notes],
             keep=self._ended,
         )
-        answer = Answer(request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder)
+        answer = Answer(
+            request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder, signer=self._signer
+        )
         self._n_requests += 1
         self._running[request_id] = answer
         self._idle.clear()
@@ -119,14 +143,21 @@ class Service:
         return answer
 
     async def count_tokens(self, body: bytes, *, client: str, default_model: str | None = None) -> dict[str, Any]:
+        """What `counted` says, as the API's JSON."""
+        return {"input_tokens": (await self.counted(body, client=client, default_model=default_model)).input_tokens}
+
+    async def counted(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
         """Counts the exact prompt, beside any running decode."""
-        request = await _parsed(parse_count_tokens_request, body)
-        model = await self._guarded(self._catalog.loaded(self._entry_for(request.model, default_model)))
+        request = await _parsed(functools.partial(parse_count_tokens_request, lenient=self._lenient), body)
+        self._signer.check(request)
+        entry = self._entry_for(request.model, default_model)
+        model = await self._guarded(self._catalog.loaded(entry))
         try:
+            request = await with_texts(request)
             _, encoded = await asyncio.to_thread(encode, model, request, client)
         except Exception as error:
             raise to_api_error(error) from error
-        return {"input_tokens": len(encoded.ids)}
+        return Counted(len(encoded.ids), entry.source.id, request.ignored)
 
     def models(self) -> list[dict[str, Any]]:
         """ModelInfo of every model, the default first."""
@@ -217,7 +248,7 @@ async def _parsed(parse: Callable[[bytes], T], body: bytes) -> T:
     return parse(body) if len(body) < PARSE_ASIDE_BYTES else await asyncio.to_thread(parse, body)
 
 
-def _read(body: bytes) -> tuple[dict[str, Any], MessagesRequest]:
+def _read(body: bytes, *, lenient: bool) -> tuple[dict[str, Any], MessagesRequest]:
     """The JSON as sent, for the record, and the request: parsed once."""
     sent = parse_json(body)
-    return sent, messages_request(sent)
+    return sent, messages_request(sent, lenient=lenient)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import jinja2.ext
@@ -24,11 +24,12 @@ from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter
 
 from nbllama.chat.budget import current
-from nbllama.chat.charges import CHARGE_OPERATOR, charge_filter, charge_method, check_padding
+from nbllama.chat.charges import CHARGE_OPERATOR, charge_container, charge_filter, charge_method, check_padding
 from nbllama.chat.errors import ChatError, TemplateRefused
 from nbllama.chat.instrument import instrument
 
 MAX_RANGE = 100_000
+MAX_REFUSAL_CHARS = 1000
 
 
 def _names(text: str) -> frozenset[str]:
@@ -68,7 +69,12 @@ class _GenerationTag(jinja2.ext.Extension):
 
 
 class _Formatter(SandboxedFormatter):
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        current().charge_expanded(value)
+        return super().convert_field(value, conversion)
+
     def format_field(self, value: Any, format_spec: str) -> Any:
+        current().step()
         check_padding(format_spec)
         current().charge_expanded(value)
         return super().format_field(value, format_spec)
@@ -77,7 +83,7 @@ class _Formatter(SandboxedFormatter):
 class BoundedEnvironment(SandboxedEnvironment):
     """Compile and render only inside `budget.spending`."""
 
-    intercepted_binops = frozenset(("+", "*", "**", "%"))
+    intercepted_binops = frozenset(CHARGE_OPERATOR)
 
     def __init__(self) -> None:
         super().__init__(
@@ -94,6 +100,7 @@ class BoundedEnvironment(SandboxedEnvironment):
         self.filters["tojson"] = _bounded_filter("tojson", to_json)
         self.filters["from_json"] = _bounded_filter("from_json", json.loads)
         self.filters["safe"] = _identity
+        self.tests = {name: _bounded_test(cast(Callable[..., Any], test)) for name, test in self.tests.items()}
         self.filters["string"] = _bounded_filter("string", _as_text)
         for name in ("lipsum", "cycler", "joiner"):
             self.globals.pop(name, None)
@@ -125,16 +132,23 @@ class BoundedEnvironment(SandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         current().step()
+        if args and hasattr(args[0], "__next__") and isinstance(getattr(__obj, "__self__", None), str):
+            # What `join` gets must be known before it is charged.
+            args = (list(args[0]), *args[1:])
         charge_method(__obj, args, kwargs)
         value = super().call(__context, __obj, *args, **kwargs)
-        current().charge_value(value)
+        if isinstance(getattr(__obj, "__self__", None), str):
+            # `partition` and `split` copy the text into their parts.
+            current().charge_expanded(value)
+        else:
+            current().charge_value(value)
         return value
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         CHARGE_OPERATOR[operator](left, right)
         return super().call_binop(context, operator, left, right)
 
-    # The three below are called by the nodes that `instrument` puts into a template.
+    # Those below are called by the nodes that `instrument` puts into a template.
 
     def loop_step(self, chars: int) -> bool:
         """Counts a step that writes `chars` constant characters."""
@@ -144,6 +158,14 @@ class BoundedEnvironment(SandboxedEnvironment):
     def joined(self, *parts: Any) -> str:
         """The `~` operator."""
         return "".join([_as_text(part) for part in parts])
+
+    def compared(self, outcome: bool) -> bool:
+        """A comparison, counted by being a call: one of long lists takes milliseconds."""
+        return outcome
+
+    def sliced(self, value: Any, *bounds: Any) -> Any:
+        """`value[a:b:c]`, a copy, charged by being a call's value."""
+        return value[slice(*bounds)]
 
     def made(self, container: Any) -> Any:
         """A list or dict literal, charged by all that it refers to: nothing can grow exponentially by nesting."""
@@ -187,7 +209,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def _refuse(message: Any = "") -> None:
-    raise TemplateRefused(str(message))
+    raise TemplateRefused(_as_text(message)[:MAX_REFUSAL_CHARS])
 
 
 def _strftime_now(format: str) -> str:
@@ -235,9 +257,37 @@ def _bounded_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
     def bounded(*args: Any, **kwargs: Any) -> Any:
         value, rest = args[n_passed], [*args[n_passed + 1 :], *kwargs.values()]
         current().step()
+        if name in _CONSUMING and hasattr(value, "__next__"):
+            value = list(value)
+            args = (*args[:n_passed], value, *args[n_passed + 1 :])
         charge_filter(name, value, rest)
         result = function(*args, **kwargs)
+        if name == "from_json":
+            current().charge_expanded(result)
         current().charge_value(result)
-        return result
+        return _counted(result) if hasattr(result, "__next__") else result
+
+    return bounded
+
+
+_CONSUMING = frozenset(("join", "sum", "groupby", "sort", "string"))
+"""Filters that build from all of a generator: what it yields must be known before it is charged."""
+
+
+def _counted(values: Iterator[Any]) -> Iterator[Any]:
+    for value in values:
+        current().step()
+        yield value
+
+
+def _bounded_test(test: Callable[..., Any]) -> Callable[..., Any]:
+    """`select("in", …)` runs it for each element."""
+
+    @wraps(test)
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        current().step()
+        for argument in args:
+            charge_container(argument)
+        return test(*args, **kwargs)
 
     return bounded

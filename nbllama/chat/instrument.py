@@ -1,4 +1,5 @@
-"""Puts the counting into a parsed template: a step into every loop and macro, a charge on every literal and `~`."""
+"""Puts the counting into a parsed template: a step into every loop, macro and comparison, a charge
+on every literal, slice and `~`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from jinja2.visitor import NodeTransformer
 
 
 def instrument(template: nodes.Template) -> nodes.Template:
-    """The same template, counted. The nodes call `loop_step`, `joined` and `made` of `BoundedEnvironment`."""
+    """The same template, counted. The nodes call methods of `BoundedEnvironment`, the last ones that it has."""
     _Instrument().visit(template)
     return template
 
@@ -32,6 +33,17 @@ class _Instrument(NodeTransformer):
     def visit_Block(self, node: nodes.Block) -> nodes.Node:
         self.generic_visit(node)
         return _counted(node)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        return _call("compared", [node], node)
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        bounds = [bound or nodes.Const(None) for bound in (node.arg.start, node.arg.stop, node.arg.step)]
+        return _call("sliced", [node.node, *bounds], node)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jinja2
-
 from nbllama.chat.budget import Budget, spending
 from nbllama.chat.environment import BoundedEnvironment, to_json
 from nbllama.chat.errors import ChatError
 
-MAX_SOURCE_CHARS = 1_000_000
+# The longest of the 70 templates that were looked at has 16,738.
+MAX_SOURCE_CHARS = 100_000
 
 
 class Renderer:
@@ -28,7 +27,7 @@ class Renderer:
                 self._template = BoundedEnvironment().from_string(source)
         except ChatError:
             raise
-        except (jinja2.TemplateError, RecursionError, ValueError, TypeError) as error:
+        except Exception as error:  # also what Python's compiler says of thirty nested loops
             raise ChatError(f"the chat template cannot be compiled: {_words(error)}") from error
 
     def render(

@@ -13,6 +13,8 @@ from nbllama.errors import NbllamaError
 
 COMMANDS = {
     "serve": "open a TCP door to the model, without Jupyter",
+    "claude": "Claude Code on the local model",
+    "key": "the key that opens the API and nothing else",
     "status": "what runs",
     "stop": "end the worker; what it is answering is finished first",
     "logs": "what the worker wrote",
@@ -24,9 +26,14 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 1, with one line on standard error, for an error of ours."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = _parser(arguments).parse_args(arguments)
+    parser = _parser(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    command = importlib.import_module(f"nbllama.cli.{args.command}")
+    args.passed_on = rest
+    if rest and not getattr(command, "PASSES_ON", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        return int(importlib.import_module(f"nbllama.cli.{args.command}").run(args))
+        return int(command.run(args))
     except NbllamaError as error:
         print(f"nbllama: {error}", file=sys.stderr)
         return 1
@@ -45,7 +52,9 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nbllama {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        described = f"{text[0].upper()}{text[1:]}."
+        # No abbreviations: what is not ours, as `-p` or `--mod`, is Claude Code's.
+        command = commands.add_parser(name, help=text, description=described, allow_abbrev=name != "claude")
         # The others' modules stay unread: `nbllama status` does not import a web server.
         if name in arguments:
             importlib.import_module(f"nbllama.cli.{name}").add_arguments(command)

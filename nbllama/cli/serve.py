@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 import signal
 import socket
@@ -18,6 +17,7 @@ from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.worker import connection
+from nbllama.worker.host_names import host_name, is_loopback
 
 LOADING = 3600.0
 """Seconds that a model may take to load: large files on slow disks take minutes."""
@@ -29,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8010, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--token", help="the key that clients must send (default: a random one, on standard error)")
+    host_help = "another name of this machine's that requests may come by, as behind a proxy (repeatable)"
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help=host_help)
+    origin_help = "web pages that may ask, as https://example.org; they need a key as well (repeatable)"
+    parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN", help=origin_help)
     ctx_help = "context in tokens (default: 8192 or what the model was trained for, the smaller)"
     parser.add_argument("--ctx", type=int, metavar="N", help=ctx_help)
 
@@ -50,7 +54,7 @@ class ServeError(NbllamaError):
 
 async def _serve(args: argparse.Namespace, sockets: list[socket.socket]) -> int:
     # Tornado is imported only by those who serve.
-    from nbllama.worker.door import new_door
+    from nbllama.worker.door import Access, new_door
     from nbllama.worker.link import WorkerLink
 
     token = args.token or _random_token()
@@ -67,7 +71,8 @@ async def _serve(args: argparse.Namespace, sockets: list[socket.socket]) -> int:
         model = loading.result()
         # Not the id: a worker that is started after this one's death has not heard of it.
         link.default_model = reference
-        server = new_door(link, token)
+        hosts = frozenset(host_name(name) for name in [*args.allow_host, args.host])
+        server = new_door(link, Access(token, hosts=hosts, origins=frozenset(args.allow_origin)))
         server.add_sockets(sockets)
         print(f"nbllama: serving {model} at {_url(args.host, sockets)}", flush=True)
         await ending.wait()
@@ -141,21 +146,15 @@ def absolute_reference(reference: str | None) -> str | None:
 def _check(args: argparse.Namespace) -> None:
     if args.token == "":
         raise ServeError("--token must not be empty")
-    if args.token is None and not _is_loopback(args.host):
+    if args.token is None and not is_loopback(args.host):
         raise ServeError(f"{args.host} can be reached by others: say which key they need, with --token")
+    for origin in args.allow_origin:
+        if "://" not in origin or origin.endswith("/"):
+            raise ServeError(f"--allow-origin {origin}: an origin is a scheme and a name, as https://example.org")
     if args.ctx is not None and args.ctx < 1:
         raise ServeError("--ctx must be at least 1")
     if not 0 <= args.port <= 65535:
         raise ServeError(f"{args.port} is not a port")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:
@@ -186,6 +185,7 @@ def _end_signals() -> asyncio.Event:
 def _random_token() -> str:
     token = secrets.token_urlsafe(24)
     _say(f"nbllama: the token is {token}")
+    _say("nbllama: for clients, the key that `nbllama key` prints opens /v1 here as well")
     return token
 
 

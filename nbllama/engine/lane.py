@@ -39,6 +39,11 @@ class Lane:
     def has_work(self) -> bool:
         return bool(self.scheduler.waiting or self.scheduler.running)
 
+    @property
+    def only_decodes(self) -> bool:
+        """Whether the next step computes one token for each of those that run, and nothing else."""
+        return not self.scheduler.waiting and all(sequence.decodes for sequence in self.scheduler.running)
+
     def add(self, job: Job) -> None:
         self._touch(self.scheduler.add(job))
         self._queue_changed = True

@@ -183,6 +183,9 @@ class EngineLoop:
             self._safely(message)
 
     def _step(self, model: _Model) -> None:
+        if not model.lane.only_decodes:
+            # This step may last; what is there already does not wait for it.
+            self._hand_out(model)
         if not self._safely(model.lane.step):
             self._safely(model.lane.reset)
         now = time.monotonic()

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any, Protocol
 
-from IPython.display import DisplayHandle, display
+from IPython.display import DisplayHandle
 
 from nbllama.notebook import markup
 from nbllama.notebook.answer_view import AnswerView
@@ -56,7 +56,9 @@ class NotebookScreen:
 
     def _draw(self, data: dict[str, str]) -> None:
         if self._handle is None:
-            self._handle = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython
+            # Known before it is shown: an interrupt may come as soon as the output is on its way.
+            self._handle = DisplayHandle()  # type: ignore[no-untyped-call]  # IPython
+            self._handle.display(data, raw=True)  # type: ignore[no-untyped-call]  # IPython
         else:
             self._handle.update(data, raw=True)  # type: ignore[no-untyped-call]  # IPython
 

@@ -19,8 +19,10 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from traitlets import Int, Unicode
 
 from nbllama.errors import NbllamaError
+from nbllama.notebook import claude_code
 from nbllama.notebook.answer_view import waiting_text
 from nbllama.notebook.ask import Asking, Question, size_of
+from nbllama.notebook.connect import claude_text, connect_text
 from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen
 from nbllama.notebook.errors import AskError
 from nbllama.notebook.jupyter_server import server_help
@@ -43,6 +45,8 @@ HELP = """\
 %llama models      which models there are
 %llama load REF    load another: demo, smollm2, or the path of a .gguf file
 %llama stop        end the worker (it starts again when you ask)
+%llama connect     the lines for curl, the SDKs and Claude Code, tried
+%llama claude FORM the variables for Claude Code: sh, powershell or settings
 nbllama.last       what happened in the last request"""
 
 
@@ -150,8 +154,12 @@ def run_command(words: list[str]) -> None:
     name, *rest = words
     command = _COMMANDS.get(name)
     if command is None:
-        raise UsageError(f"%llama {name}: there is status, models, load REF, stop, help (and %%llama to ask)")
-    if len(rest) != (1 if name == "load" else 0):
+        raise UsageError(
+            f"%llama {name}: there is status, models, load REF, stop, connect, claude, help (and %%llama to ask)"
+        )
+    if name == "claude" and rest in ([], *([form] for form in claude_code.FORMS)):
+        rest = rest or ["sh"]
+    elif len(rest) != (1 if name == "load" else 0):
         raise UsageError("%llama load REF: demo, smollm2, or the path of a .gguf file" if name == "load" else
                          f"%llama {name}: takes nothing more")  # fmt: skip
     try:
@@ -231,6 +239,8 @@ _COMMANDS: dict[str, Callable[..., str]] = {
     "models": _models,
     "load": _load,
     "stop": _stop,
+    "connect": connect_text,
+    "claude": claude_text,
     "help": lambda: HELP,
 }
 

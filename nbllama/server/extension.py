@@ -25,7 +25,18 @@ from nbllama.worker.link import WorkerLink
 
 TOKEN_FIX = "start it with --IdentityProvider.token=SECRET (or JUPYTER_TOKEN=SECRET)"
 
-WORKERS = ("threads", "idle_exit", "idle_unload", "transport", "cache_ram", "traces", "trace_bytes", "locked")
+WORKERS = (
+    "threads",
+    "idle_exit",
+    "idle_unload",
+    "transport",
+    "cache_ram",
+    "traces",
+    "trace_bytes",
+    "model_aliases",
+    "lenient",
+    "locked",
+)
 """Settings that only the worker uses, which reads the files by itself. Known here, so that none seems misspelt."""
 
 WORKERS_FIX = "set it in jupyter_nbllama_config.py, which the worker reads"
@@ -69,6 +80,8 @@ class NbllamaApp(ExtensionApp):
     idle_exit = _workers("Seconds until the worker ends after the last program left; -1: never.")
     idle_unload = _workers("Seconds without a request until models leave the memory; -1: never.")
     transport = _workers('"socket", or "tcp" for loopback TCP with a secret.')
+    model_aliases = _workers("Names of models, or patterns with *, and the model that answers for each.")
+    lenient = _workers("Whether requests are taken that only the real API refuses.")
     cache_ram = _workers("MiB for prefixes that a model keeps in memory outside its context; 0: off.")
     traces = _workers("How many requests' traces are kept; 0: none.")
     trace_bytes = _workers("How many bytes the kept traces may take.")

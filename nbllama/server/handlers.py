@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
+from jupyter_server.auth import User
 from jupyter_server.auth.decorator import allow_unauthenticated, authorized
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -29,6 +30,7 @@ from nbllama.wire.errors import (
     PermissionDenied,
     ServerFault,
 )
+from nbllama.worker import api_key
 from nbllama.worker.link import refuse, request_id
 
 if TYPE_CHECKING:
@@ -114,7 +116,8 @@ class NbllamaHandler(ExtensionHandlerMixin, APIHandler):
             self.app.touch()
 
     def _error(self, status_code: int, text: str) -> ApiError:
-        if not self.current_user and status_code in (401, 403) and self.check_host():
+        # In this order: before `prepare`, where a strange method or path ends, asking for the user raises.
+        if status_code in (401, 403) and not self.current_user and self.check_host():
             sent = "x-api-key" in self.request.headers or "Authorization" in self.request.headers
             return AuthenticationFailed("invalid x-api-key or token" if sent else "x-api-key header is required")
         if status_code == 403:
@@ -126,25 +129,38 @@ class NbllamaHandler(ExtensionHandlerMixin, APIHandler):
         return ServerFault("The Jupyter server failed at this request; its log says more")
 
 
-class MessagesHandler(NbllamaHandler):
+class ApiHandler(NbllamaHandler):
+    """The Anthropic API itself: nbllama's own key opens it, and no other route of this server."""
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as APIHandler itself does
+        headers = self.request.headers
+        keys = api_key.presented_keys(headers.get("X-Api-Key"), headers.get("Authorization"))
+        if api_key.opens(keys):
+            # What Jupyter's own provider keeps of a token, for this one request: it sets no cookie.
+            self._jupyter_current_user = User("nbllama-key")
+            self._token_authenticated = True
+        await super().prepare()
+
+
+class MessagesHandler(ApiHandler):
     @writes
     async def post(self) -> None:
         await self.relay("/v1/messages")
 
 
-class CountTokensHandler(NbllamaHandler):
+class CountTokensHandler(ApiHandler):
     @writes
     async def post(self) -> None:
         await self.relay("/v1/messages/count_tokens")
 
 
-class ModelsHandler(NbllamaHandler):
+class ModelsHandler(ApiHandler):
     @reads
     async def get(self, model: str | None = None) -> None:
         await self.relay("/v1/models" + (f"/{quote(model, safe='')}" if model else ""))
 
 
-class UnknownHandler(NbllamaHandler):
+class UnknownHandler(ApiHandler):
     """What the API does not have is a 404 to those who may ask, not a page to log in."""
 
     @reads

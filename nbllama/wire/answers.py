@@ -34,6 +34,7 @@ class Usage:
     cache_read_input_tokens: int = 0
     output_tokens: int = 0
     thinking_tokens: int = 0
+    created_for_an_hour: int = 0
 
     def to_dict(self, *, final: bool = False) -> dict[str, Any]:
         """The JSON. Only the `final` one says how many of the output tokens were thinking."""
@@ -42,12 +43,13 @@ class Usage:
             "cache_creation_input_tokens": self.cache_creation_input_tokens,
             "cache_read_input_tokens": self.cache_read_input_tokens,
             "cache_creation": {
-                "ephemeral_5m_input_tokens": self.cache_creation_input_tokens,
-                "ephemeral_1h_input_tokens": 0,
+                "ephemeral_5m_input_tokens": self.cache_creation_input_tokens - self.created_for_an_hour,
+                "ephemeral_1h_input_tokens": self.created_for_an_hour,
             },
             "output_tokens": self.output_tokens,
             "server_tool_use": None,
             "service_tier": "standard",
+            "inference_geo": "not_available",
         }
         if final:
             usage["output_tokens_details"] = {"thinking_tokens": self.thinking_tokens}
@@ -146,20 +148,21 @@ def model_info(
 
 
 def _capabilities(thinking: bool) -> dict[str, Any]:
-    no = {"supported": False}
+    no, yes = {"supported": False}, {"supported": True}
     yes_no = {"supported": thinking}
     return {
         "batch": no,
         "citations": no,
         "code_execution": no,
         "image_input": no,
-        "pdf_input": no,
-        "structured_outputs": no,
+        # By their text.
+        "pdf_input": yes,
+        "structured_outputs": yes,
         "context_management": no,
         "effort": {"supported": False, "low": no, "medium": no, "high": no, "max": no},
         "server_tools": {"supported": False, "web_search": no, "code_execution": no},
         "thinking": {
             "supported": thinking,
-            "types": {"adaptive": yes_no, "between_tools": no, "disabled": {"supported": True}, "enabled": yes_no},
+            "types": {"adaptive": yes_no, "between_tools": no, "disabled": yes, "enabled": yes_no},
         },
     }

@@ -65,6 +65,8 @@ class ApiError(NbllamaError):
 class InvalidRequest(ApiError):
     type = "invalid_request_error"
     status = 400
+    # The same request will be refused again, here and below.
+    should_retry = False
 
 
 class AuthenticationFailed(ApiError):
@@ -77,16 +79,19 @@ class AuthenticationFailed(ApiError):
 class PermissionDenied(ApiError):
     type = "permission_error"
     status = 403
+    should_retry = False
 
 
 class NotFound(ApiError):
     type = "not_found_error"
     status = 404
+    should_retry = False
 
 
 class RequestTooLarge(ApiError):
     type = "request_too_large"
     status = 413
+    should_retry = False
 
 
 class RateLimited(ApiError):

@@ -53,7 +53,9 @@ def _parts(data: dict[str, Any]) -> Iterator[str]:
         yield "tool_choice"
     if "budget_tokens" in data.get("thinking", {}):
         yield "thinking.budget_tokens"
-    for name in data.get("nbllama", {}):
+    # Counting does not check it.
+    own = data.get("nbllama")
+    for name in own if isinstance(own, dict) else ():
         if name not in _OWN:
             yield f"nbllama.{name}"
 

@@ -10,11 +10,13 @@ import os
 import sys
 from pathlib import Path
 
+from jupyter_core.paths import jupyter_data_dir
+
 from nbllama._version import __version__
 from nbllama.errors import NbllamaError
 from nbllama.worker import log_output
 from nbllama.worker.runtime_dir import log_file, runtime_dir
-from nbllama.worker.settings import load_settings
+from nbllama.worker.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +53,18 @@ def _run() -> int:
             trace_bytes=settings.trace_bytes,
             cache_bytes=None if settings.cache_ram is None else settings.cache_ram << 20,
             trial_memory=trial,
+            signature_key=Path(jupyter_data_dir(), "nbllama", "signature.key"),
+            # An alias is another way to a model: where the administrator allows one only, there is none.
+            aliases=(None if _only_one_model(settings) else settings.model_aliases) or {},
+            lenient=settings.lenient,
         )
     )
     asyncio.run(serve(service, settings))
     return 0
+
+
+def _only_one_model(settings: Settings) -> bool:
+    return "model" in settings.locked and "model_aliases" not in settings.locked
 
 
 def _be_first_to_go() -> None:

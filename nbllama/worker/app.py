@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
-from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application, RequestHandler
 
 from nbllama.worker.endpoints import NotFoundEndpoint
+from nbllama.worker.http_server import BoundedServer
 from nbllama.worker.identity import Identity
 from nbllama.worker.lifecycle import Lifecycle
 from nbllama.worker.policy import Policy
@@ -31,11 +30,8 @@ class WorkerApplication(Application):
         super().__init__(routes(), default_handler_class=NotFoundEndpoint, log_function=_log_request)
 
 
-class WorkerServer(HTTPServer):
-    """Answers at once (no Nagle delay on TCP); the limit of a body is the endpoints' to tell in the API's own words."""
-
-    def initialize(self, *args: Any, **kwargs: Any) -> None:
-        super().initialize(*args, **{**kwargs, "max_body_size": sys.maxsize})
+class WorkerServer(BoundedServer):
+    """Answers at once (no Nagle delay on TCP)."""
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         stream.set_nodelay(True)

@@ -16,8 +16,18 @@ from urllib.parse import unquote
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from nbllama.wire.answers import new_id
-from nbllama.wire.errors import ApiError, AuthenticationFailed, InvalidRequest, NotFound, RequestTooLarge, ServerFault
+from nbllama.wire.errors import (
+    ApiError,
+    AuthenticationFailed,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    RequestTooLarge,
+    ServerFault,
+)
+from nbllama.wire.validation import parse_json
 from nbllama.worker.client_http import REQUEST_ID_HEADER, SECRET_HEADER
+from nbllama.worker.host_names import is_ours
 
 if TYPE_CHECKING:
     from nbllama.worker.state import Worker
@@ -76,6 +86,9 @@ class Endpoint(RequestHandler):
 
     def prepare(self) -> None:
         secret = self.worker.secret
+        # Over TCP a web page reaches the port, under a name that was bound anew to this address.
+        if secret is not None and not is_ours(self.request.headers.get("Host", "localhost"), None):
+            raise PermissionDenied("Host: not a name of this machine's for itself")
         given = self.request.headers.get(SECRET_HEADER, "")
         if secret is not None and not hmac.compare_digest(secret.encode(), given.encode()):
             raise AuthenticationFailed(f"{SECRET_HEADER}: missing or wrong")
@@ -102,13 +115,7 @@ class Endpoint(RequestHandler):
 
     def json_body(self) -> dict[str, Any]:
         """The body of one of our own requests; nothing counts as `{}`. Raises InvalidRequest."""
-        try:
-            value = json.loads(self.body() or b"{}")
-        except ValueError as error:
-            raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise InvalidRequest("The request body is not a JSON object")
-        return value
+        return parse_json(self.body() or b"{}")
 
     def answer_json(self, value: dict[str, Any]) -> None:
         self.set_header("content-type", "application/json")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from nbllama.wire.errors import InvalidRequest, NotFound
 from nbllama.worker.client_http import ATTACHED_AS_HEADER, ATTACHED_KINDS
 from nbllama.worker.endpoint import ClientGone, Endpoint
 from nbllama.worker.lifecycle import OTHER
-from nbllama.worker.model_page import page_of
+from nbllama.worker.model_page import in_lifecycle, page_of
 from nbllama.worker.sse_response import send_events
 
 KEEP_ALIVE_SECONDS = 30.0
@@ -36,7 +37,14 @@ class HelloEndpoint(Endpoint):
         self.set_status(200)
 
 
-class MessagesEndpoint(Endpoint):
+class _ModelEndpoint(Endpoint):
+    def _name_what_was_done(self, model_id: str, ignored: Sequence[str]) -> None:
+        self.set_header("nbllama-model", header_value(model_id))
+        if ignored:
+            self.set_header("nbllama-ignored", header_value(", ".join(ignored)))
+
+
+class MessagesEndpoint(_ModelEndpoint):
     async def post(self) -> None:
         with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
             body = self.body()
@@ -45,28 +53,27 @@ class MessagesEndpoint(Endpoint):
                     body, client=self.client, request_id=self.request_id, default_model=self.default_model
                 )
             )
-            self.set_header("nbllama-model", header_value(answer.model_id))
-            if answer.ignored:
-                self.set_header("nbllama-ignored", header_value(", ".join(answer.ignored)))
+            self._name_what_was_done(answer.model_id, answer.ignored)
             if answer.stream:
                 await send_events(self, answer)
             else:
                 self.answer_json(await self.while_connected(answer.message(), on_gone=answer.cancel))
 
 
-class CountTokensEndpoint(Endpoint):
+class CountTokensEndpoint(_ModelEndpoint):
     async def post(self) -> None:
         with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
-            counting = self.worker.service.count_tokens(
-                self.body(), client=self.client, default_model=self.default_model
-            )
-            self.answer_json(await self.while_connected(counting))
+            counting = self.worker.service.counted(self.body(), client=self.client, default_model=self.default_model)
+            counted = await self.while_connected(counting)
+            self._name_what_was_done(counted.model_id, counted.ignored)
+            self.answer_json({"input_tokens": counted.input_tokens})
 
 
 class ModelsEndpoint(Endpoint):
     def get(self) -> None:
         query = {name: self.get_query_argument(name, None) for name in ("limit", "after_id", "before_id")}
-        self.answer_json(page_of(self.worker.service.models(), **query))
+        lifecycle = [*self.get_query_arguments("lifecycle[]"), *self.get_query_arguments("lifecycle")]
+        self.answer_json(page_of(in_lifecycle(self.worker.service.models(), lifecycle), **query))
 
 
 class ModelEndpoint(Endpoint):

@@ -116,7 +116,8 @@ class _Flag:
 
     async def wait(self, timeout: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
         return self._event.is_set()
 
 

@@ -10,6 +10,17 @@ DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
 
 
+LIFECYCLE = ("active", "deprecated", "retired")
+
+
+def in_lifecycle(models: list[dict[str, Any]], wanted: list[str]) -> list[dict[str, Any]]:
+    """The models in one of the `wanted` states, all if none is named. Raises InvalidRequest for what is no state."""
+    for state in wanted:
+        if state not in LIFECYCLE:
+            raise InvalidRequest("lifecycle: Input should be 'active', 'deprecated' or 'retired'")
+    return [model for model in models if not wanted or model["lifecycle"] in wanted]
+
+
 def page_of(
     models: list[dict[str, Any]],
     *,
@@ -41,6 +52,8 @@ def page_of(
 def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
+    # Python refuses to read thousands of digits.
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 20
+    if not is_number or not 1 <= int(text) <= MAX_LIMIT:
         raise InvalidRequest(f"limit: Input should be a whole number from 1 to {MAX_LIMIT}")
     return int(text)

@@ -49,6 +49,9 @@ LAST_WORDS_SECONDS = 5.0
 
 LOCK_SECONDS = 10.0
 
+BACKLOG = 1024
+"""Connections that wait to be accepted. Beyond them a Unix socket refuses at once; a notebook may bring hundreds."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -117,7 +120,7 @@ def _listen(server: WorkerServer, secret: str | None) -> Address:
         remove_dead_sockets()
         remove_socket(path)
         try:
-            server.add_socket(bind_unix_socket(str(path), mode=0o600))
+            server.add_socket(bind_unix_socket(str(path), mode=0o600, backlog=BACKLOG))
         except OSError as error:
             raise unusable(path.parent, error) from error
         return Address(socket=path)

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 class Settings:
     """`ctx` in tokens, None = the model's own choice; `cache_ram` in MiB, None = by the machine's memory.
 
+    `model_aliases`: names of models, or patterns with `*` → references. `lenient` takes what only the real API refuses.
+
     `idle_exit` and `idle_unload` in seconds, None = never.
 
     `traces`: how many are kept, 0 = none.
@@ -45,6 +47,8 @@ class Settings:
     idle_exit: float | None = 60.0
     idle_unload: float | None = 3600.0
     transport: str = "socket"
+    model_aliases: Mapping[str, str] | None = None
+    lenient: bool = False
     traces: int = 100
     trace_bytes: int = 64 << 20
     locked: frozenset[str] = frozenset()
@@ -119,6 +123,27 @@ def _transport(value: Any) -> str:
     return str(value)
 
 
+def _aliases(value: Any) -> dict[str, str]:
+    """A mapping, or as text `NAME=REFERENCE,NAME=REFERENCE`."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        value = {name.strip(): ref.strip() for name, _, ref in pairs}
+    if not isinstance(value, Mapping):
+        raise ValueError("neither a mapping nor NAME=REFERENCE,…")
+    for name, ref in value.items():
+        if not (isinstance(name, str) and isinstance(ref, str) and name and ref):
+            raise ValueError("a name or a reference is missing")
+    return dict(value)
+
+
+def _yes_or_no(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in ("1", "true", "yes", "0", "false", "no"):
+        raise ValueError("neither true nor false")
+    return str(value).lower() in ("1", "true", "yes")
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "ctx": _count,
@@ -127,6 +152,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "idle_exit": _seconds,
     "idle_unload": _seconds,
     "transport": _transport,
+    "model_aliases": _aliases,
+    "lenient": _yes_or_no,
     "traces": _count_or_zero,
     "trace_bytes": _count,
 }

@@ -51,7 +51,8 @@ class Conversation:
             record = await self._ask(fields)
             assert counted["input_tokens"] == len(record["prompt_ids"])
             usage = record["message"]["usage"]
-            assert usage["input_tokens"] + usage["cache_read_input_tokens"] == counted["input_tokens"]
+            created = usage["cache_creation_input_tokens"]
+            assert usage["input_tokens"] + created + usage["cache_read_input_tokens"] == counted["input_tokens"]
             self.messages.append({"role": "assistant", "content": record["message"]["content"]})
             yield record
 
@@ -112,7 +113,8 @@ def vocabulary_of(service: Service) -> Vocabulary:
 
 def check_turn(record: dict[str, Any], earlier: list[dict[str, Any]], vocabulary: Vocabulary) -> tuple[int, int]:
     """(computed, new) tokens of a turn, which are as good as equal."""
-    computed, new = record["message"]["usage"]["input_tokens"], new_tokens(record, earlier, vocabulary)
+    usage, new = record["message"]["usage"], new_tokens(record, earlier, vocabulary)
+    computed = usage["input_tokens"] + usage["cache_creation_input_tokens"]
     # What was drawn last was never computed, where the answer did not end by itself.
     cut = sum(one["ending"] in ("max_tokens", "stop_sequence") for one in earlier[-1:])
     # A turn that the model opened within its answer comes back as text, in which no control token is one.

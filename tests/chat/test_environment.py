@@ -8,6 +8,8 @@ import pytest
 from nbllama.chat.errors import ChatError, TemplateRefused
 from nbllama.chat.renderer import Renderer
 
+SIZEABLE = "{% set x = ('a' * 50000).replace('a', 'a' * 20) %}"
+SHARED = "{% set x = 'a' * 10000 %}{% set l = [(x,)] * 10 %}{% set l = l * 2000 %}"
 BOMBS = {
     "doubling": "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
     "doubling with ~": "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
@@ -41,6 +43,63 @@ BOMBS = {
     "extend": "{% set l = [1] %}{% for i in range(60) %}{% set _ = l.extend(l) %}{% endfor %}",
     "bytes": "{{ (1).to_bytes(1000000000, 'big') }}",
     "deep": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "slices": SIZEABLE + "".join(f"{{% set a{i} = x[{i}:] %}}" for i in range(1, 2000)),
+    "partitions": SIZEABLE + "".join(f"{{% set a{i} = (x ~ 'b{i}c').partition('b') %}}" for i in range(1, 2000)),
+    "searches": "{% set l = range(100000) | list %}" + "{% if -1 in l %}{% endif %}" * 3000,
+    "comparisons": "{% set a = range(100000) | list %}{% set b = range(100000) | list %}"
+    + "{% if a == b %}{% endif %}" * 3000,
+    "in filters": "{% set l = range(100000) | list %}{{ l | select('in', l) | list | length }}",
+    "lazy chain": "{{ range(100000) " + "| map('abs')" * 200 + " | list | length }}",
+    "lazy attributes": "{{ range(100000) " + "| map(attribute='a')" * 500 + " | list | length }}",
+    "generator joined": SHARED + "{{ l | map(attribute='0') | join }}",
+    "generator joined by a method": SHARED + "{{ ''.join(l | map(attribute='0')) }}",
+    "generator summed": "{% set b = [1] * 10000 %}{% set l = [(b,)] * 10000 %}"
+    "{{ l | map(attribute='0') | sum(start=[]) | length }}",
+    "many attributes": "{% set l = range(100000) | list %}{{ l | sort(attribute=('a,' * 20000)) | length }}",
+    "cheap sorts": "{% set l = range(100000) | list %}" + "{{ l | min(attribute='a.b.c.d.e') }}" * 500,
+    "rounding": "{{ 1.5 | round(1000000000, 'ceil') }}",
+    "division": "{% set a = ('f' * 400000) | int(base=16) %}{% set b = ('f' * 200000) | int(base=16) %}"
+    + "{{ a // b }}" * 500,
+    "huge literal": "{{ 0x" + "f" * 60000 + " // 0x" + "e" * 30000 + " }}",
+    "dicts": "{% set a = 'a' %}" + "{% set a = dict(x=a, y=a, z=a) %}" * 40 + "{{ a == a.x }}{{ '{!r}'.format(a) }}",
+    "namespaces": "{% set a = namespace(x=1) %}"
+    + "{% set b = namespace() %}{% set b.x = a %}{% set b.y = a %}{% set a = b %}" * 60
+    + "{{ a }}",
+    "namespaces centred": "{% set a = namespace(x=1) %}"
+    + "{% set b = namespace() %}{% set b.x = a %}{% set b.y = a %}{% set a = b %}" * 60
+    + "{{ a | center(3) }}",
+    "namespaces raised": "{% set a = namespace(x=1) %}"
+    + "{% set b = namespace() %}{% set b.x = a %}{% set b.y = a %}{% set a = b %}" * 60
+    + "{{ raise_exception(a) }}",
+    "many fields": "{{ ('a' * 400000).replace('a', '{0}').format('') }}",
+    "nested JSON": "{% set t = '[' ~ ('[[]],' * 80000) ~ '1]' %}"
+    + "".join(f"{{% set a{i} = t | from_json %}}" for i in range(200)),
+    "groups": "{% set l = range(100000) | list %}"
+    + "".join(f"{{% set a{i} = l | groupby('a') %}}" for i in range(1000)),
+    "views": "{% set d = dict(a=1) %}{% for i in range(20000) %}{% set _ = d.update({i: 1}) %}{% endfor %}"
+    + "".join(f"{{% set a{i} = d.keys() - dict(b=1).keys() %}}" for i in range(1000)),
+    "set block": "{% set x = 'a' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 40,
+    "filter block": "{% filter indent(9999) %}" + "a\n" * 20000 + "{% endfilter %}",
+    "recursive loop": "{% for i in [1] recursive %}{{ loop([1]) }}{{ loop([1]) }}{% endfor %}",
+    "block in itself": "{% block a %}{{ self.a() }}{{ self.a() }}{% endblock %}",
+    "caller": "{% macro m(n) %}{{ caller() }}{{ caller() }}{% endmacro %}"
+    + "{% call m(1) %}" * 15
+    + "a" * 3000
+    + "{% endcall %}" * 15,
+    "large message": SIZEABLE + "{{ raise_exception([x] * 100) }}",
+    "nested blocks": "{% for i in [1] %}" * 40 + "{% endfor %}" * 40,
+    "nested conditions": "{% if true %}" * 150 + "{% endif %}" * 150,
+    "dense": "{{a}}" * 200000,
+    "long sum": "{{ 1" + "+1" * 40000 + " }}",
+    "long path": "{{ a" + ".a" * 40000 + " }}",
+    "parentheses of lists": "{{ " + "[" * 20000 + "]" * 20000 + " }}",
+    "inclusion": "{% include '/etc/passwd' %}",
+    "inheritance": "{% extends '/etc/passwd' %}",
+    "generator's frame": "{{ (messages | map(attribute='role')).gi_frame.f_globals + 1 }}",
+    "format's internals": "{{ '{0.__class__.__mro__}'.format('') + 1 }}",
+    "attr's internals": "{{ ('' | attr('__class__')).x.y + 1 }}",
+    "mapped internals": "{{ [''] | map(attribute='__class__.__mro__') | first + 1 }}",
+    "globals": "{{ raise_exception.__globals__['json'] + 1 }}",
     "internals": "{{ ''.__class__.__mro__[1].__subclasses__()[0] }}",
 }
 

@@ -65,6 +65,9 @@ def test_the_whole_chain_over_loopback_tcp(place: SetPlace) -> None:
     assert not list((place.folder / "run").glob("*.sock"))
     # Another user of this machine reaches the port, and nothing behind it.
     assert ask(info["port"], "t", "GET", "/nbllama/status")[0] in (401, 403)
+    # Nor does a web page whose name was bound anew to this address, with the secret or without.
+    for name, expected in (("evil.example", 403), (f"127.0.0.1:{info['port']}", 200)):
+        assert status_under(name, info["port"], info["secret"]) == expected
     assert ask(port, "t")[1]["content"][0]["text"] == "Hello from the script."
     stream, response = stream_of(port)
     os.kill(info["pid"], signal.SIGKILL)
@@ -128,3 +131,12 @@ def test_what_an_admin_has_locked_holds_behind_a_door(place: SetPlace) -> None:
     connection.request_json(worker, "POST", "/v1/messages", body, headers=headers)
     assert [one["id"] for one in ask(port, "t", "GET", "/nbllama/status")[1]["models"]] == ["first"]
     assert "ctx: 5 is not used" in (place.folder / "run" / "nbllama-p1.log").read_text()
+
+
+def status_under(host: str, port: int, secret: str) -> int:
+    opened = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        opened.request("GET", "/nbllama/status", headers={"Host": host, connection.SECRET_HEADER: secret})
+        return opened.getresponse().status
+    finally:
+        opened.close()

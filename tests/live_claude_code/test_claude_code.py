@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,8 @@ def scripted(folder: Path, default: str) -> Iterator[Door]:
         yield door
 
 
-def ask(door: Door, folder: Path, prompt: str, *arguments: str) -> dict[str, Any]:
-    """One `claude -p` in `folder`; its JSON result."""
-    env = {
+def environment(door: Door, folder: Path) -> dict[str, str]:
+    return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "TERM": "dumb",
@@ -56,11 +57,16 @@ def ask(door: Door, folder: Path, prompt: str, *arguments: str) -> dict[str, Any
         "CLAUDE_CODE_TMPDIR": str(folder / "tmp"),
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "2048",
     }
+
+
+def ask(door: Door, folder: Path, prompt: str, *arguments: str, fails: bool = False) -> dict[str, Any]:
+    """One `claude -p` in `folder`; its JSON result."""
+    env = environment(door, folder)
     command = [os.environ["CLAUDE"], "-p", prompt, "--model", door.model, "--output-format", "json", *arguments]
     ended = subprocess.run(
         command, env=env, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=240
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (ended.returncode != 0) == fails, ended.stdout + ended.stderr
     result: dict[str, Any] = json.loads(ended.stdout)
     return result
 
@@ -77,3 +83,66 @@ def test_a_tool_call_and_its_result(folder: Path) -> None:
     with scripted(folder, CALLS_THE_TOOL) as door:
         result = ask(door, folder, "Read the word.", "--allowedTools", "Bash")
     assert (result["result"], result["num_turns"]) == (f"The word is {SECRET_WORD}.", 2)
+
+
+@pytest.mark.parametrize("tool", ["Bash", "Read"])
+def test_a_second_turn_reads_its_prompt_from_the_cache(folder: Path, tool: str) -> None:
+    (folder / "word.txt").write_text(SECRET_WORD)
+    read = json.dumps({"name": "Read", "arguments": {"file_path": str(folder / "word.txt")}})
+    call = CALLS_THE_TOOL if tool == "Bash" else f"<tool_call>\n{read}\n</tool_call>"
+    with scripted(folder, call) as door:
+        result = ask(door, folder, "Read the word.", "--allowedTools", tool)
+        alone = ask(door, folder, "Read the word.", "--allowedTools", tool, "--max-turns", "1", fails=True)["usage"]
+    assert (result["result"], result["num_turns"]) == (f"The word is {SECRET_WORD}.", 2)
+    usage = result["usage"]
+    first = alone["input_tokens"] + alone["cache_read_input_tokens"]
+    # The result adds both turns up: what the first one read is known from one that ended there.
+    second = usage["input_tokens"] + usage["cache_read_input_tokens"] - first
+    assert second >= first
+    assert usage["cache_read_input_tokens"] >= 0.95 * second
+
+
+def test_bare(folder: Path) -> None:
+    (folder / "word.txt").write_text(SECRET_WORD)
+    with scripted(folder, CALLS_THE_TOOL) as door:
+        result = ask(door, folder, "Read the word.", "--bare", "--allowedTools", "Bash")
+    assert (result["result"], result["num_turns"]) == (f"The word is {SECRET_WORD}.", 2)
+
+
+def test_bare_with_a_real_model(folder: Path) -> None:
+    """The protocol only: what so small a model says is its own affair."""
+    with serving("demo") as door:
+        result = ask(door, folder, "Say hello.", "--bare", "--max-turns", "1", "--tools", "")
+    assert result["usage"]["output_tokens"] > 0
+
+
+def test_an_overflow_is_told_and_ends(folder: Path) -> None:
+    script = folder / "small.json"
+    script.write_text(json.dumps({"n_ctx": 2048, "rules": [], "default": "Hello."}))
+    with serving(f"scripted:{script}") as door:
+        result = ask(door, folder, "Say hello.", fails=True)
+        after = ask(door, folder, "Say hello.", "--bare", "--tools", "")
+    assert result["is_error"]
+    assert "long" in result["result"].lower()
+    assert after["result"] == "Hello."
+
+
+def test_an_interrupted_turn_ends_at_the_server(folder: Path) -> None:
+    script = folder / "slow.json"
+    script.write_text(json.dumps({"n_ctx": 131_072, "rules": [], "default": "on " * 100_000, "prefill_s": 0}))
+    with serving(f"scripted:{script}") as door:
+        command = [os.environ["CLAUDE"], "-p", "Say much.", "--model", door.model]
+        env = environment(door, folder) | {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "100000"}
+        with subprocess.Popen(command, env=env, cwd=folder, stdin=subprocess.DEVNULL) as claude:
+            wait_for(lambda: door.request("/nbllama/status")["requests_running"] == 1)
+            claude.send_signal(signal.SIGINT)
+            claude.wait(60)
+            wait_for(lambda: door.request("/nbllama/status")["requests_running"] == 0)
+        assert door.message(messages=[{"role": "user", "content": "hi"}], max_tokens=5)["usage"]["output_tokens"] == 5
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

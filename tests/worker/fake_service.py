@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from nbllama.answer.service import Counted
 from nbllama.wire.errors import NotFound, Overloaded, ServerFault
 from nbllama.wire.events import (
     ContentBlockDelta,
@@ -134,8 +135,8 @@ class FakeService:
         self.answers.append(answer)
         return answer
 
-    async def count_tokens(self, body: bytes, *, client: str, default_model: str | None = None) -> dict[str, Any]:
-        return {"input_tokens": len(body)}
+    async def counted(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
+        return Counted(len(body), "fake", [])
 
     def models(self) -> list[dict[str, Any]]:
         return [self.model("fake"), {"id": "other", "type": "model"}]

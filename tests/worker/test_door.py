@@ -15,7 +15,7 @@ from tornado.netutil import bind_sockets, bind_unix_socket
 from tornado.web import Application, RequestHandler
 
 from nbllama.worker.connection import Endpoint
-from nbllama.worker.door import new_door, presented_keys
+from nbllama.worker.door import Access, new_door, presented_keys
 from nbllama.worker.link import WorkerLink
 
 TOKEN = "t0ken-é"
@@ -58,7 +58,7 @@ def ask(port: int, method: str, path: str, headers: dict[str, str]) -> Answer:
         connection.close()
 
 
-def through_door(method: str, path: str, headers: dict[str, str]) -> tuple[Answer, int]:
+def through_door(method: str, path: str, headers: dict[str, str], access: Access | str = TOKEN) -> tuple[Answer, int]:
     """The answer, and how often the worker was looked for."""
     looked_for: list[Endpoint] = []
 
@@ -72,7 +72,7 @@ def through_door(method: str, path: str, headers: dict[str, str]) -> tuple[Answe
             return looked_for[-1]
 
         link = WorkerLink(ensure, kind="serve")
-        door = new_door(link, TOKEN)
+        door = new_door(link, access)
         sockets = bind_sockets(0, "127.0.0.1")
         door.add_sockets(sockets)
         try:
@@ -160,3 +160,84 @@ def test_presented_keys() -> None:
     assert presented_keys(None, "token  b ") == [b"b"]
     assert presented_keys("", "Basic b") == []
     assert presented_keys(None, None) == []
+
+
+KEY = {"x-api-key": "the-key"}
+WITH_KEY = Access(
+    TOKEN,
+    key_opens=lambda keys: b"the-key" in keys,
+    hosts=frozenset({"gpu.example"}),
+    origins=frozenset({"https://a.example"}),
+)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/nbllama/v1/messages"])
+def test_the_key_opens_the_api(path: str) -> None:
+    answer, _ = through_door("POST", path, KEY, WITH_KEY)
+    assert (answer.status, answer.body["path"]) == (200, "/v1/messages")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nbllama/status", "/nbllama/stop", "/nbllama/traces/v1/x", "/", "/v1", "/favicon.ico"]
+)
+def test_the_key_opens_nothing_else(path: str) -> None:
+    answer, looked_for = through_door("POST", path, KEY, WITH_KEY)
+    assert (answer.status, answer.body["error"]["type"], looked_for) == (403, "permission_error", 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/../nbllama/stop", "/v1/%2e%2e/nbllama/stop", "/v1//nbllama/stop"])
+def test_no_path_leads_from_the_api_to_the_workers_own_routes(path: str) -> None:
+    answer, _ = through_door("POST", path, KEY, WITH_KEY)
+    assert answer.body["path"] == path
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example"]
+)
+@pytest.mark.parametrize("method", ["POST", "OPTIONS", "HEAD"])
+def test_a_foreign_host_is_refused(host: str, method: str) -> None:
+    answer, looked_for = through_door(method, "/v1/messages", {"x-api-key": LATIN, "Host": host}, WITH_KEY)
+    assert (answer.status, looked_for) == (403, 0)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:1", "LOCALHOST.", "127.0.0.1", "127.1.2.3:80", "[::1]:8010", "gpu.example:99"]
+)
+def test_names_of_our_own_are_let_in(host: str) -> None:
+    answer, _ = through_door("POST", "/v1/messages", {"x-api-key": LATIN, "Host": host}, WITH_KEY)
+    assert answer.status == 200
+
+
+def cors(answer: Answer) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+
+
+PREFLIGHT = {
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "x-api-key,x-stainless-os,x-other",
+}
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-api-key": LATIN}, PREFLIGHT, PREFLIGHT | {"x-api-key": LATIN}])
+@pytest.mark.parametrize("method", ["OPTIONS", "GET"])
+def test_no_origin_is_reflected(headers: dict[str, str], method: str) -> None:
+    for origin in ("https://evil.example", "null", "http://localhost:8888", "https://a.example.evil"):
+        answer, _ = through_door(method, "/v1/models", headers | {"Origin": origin}, WITH_KEY)
+        assert not cors(answer)
+        assert method == "GET" or answer.status in (401, 405)
+
+
+def test_a_named_origin_may_ask_and_still_needs_a_key() -> None:
+    origin = {"Origin": "https://a.example"}
+    answer, looked_for = through_door("OPTIONS", "/v1/messages", PREFLIGHT | origin, WITH_KEY)
+    assert (answer.status, looked_for) == (204, 0)
+    names = cors(answer)["access-control-allow-headers"].split(", ")
+    assert {"x-api-key", "authorization", "anthropic-version", "anthropic-beta", "content-type"} < set(names)
+    assert {"x-stainless-os", "anthropic-dangerous-direct-browser-access"} < set(names)
+    assert "x-other" not in names
+    refused, _ = through_door("POST", "/v1/messages", origin, WITH_KEY)
+    assert (refused.status, cors(refused)["access-control-allow-origin"]) == (401, "https://a.example")
+    answer, _ = through_door("POST", "/v1/messages", origin | KEY, WITH_KEY)
+    assert (answer.status, cors(answer)["access-control-allow-origin"]) == (200, "https://a.example")
+    assert answer.headers["vary"] == "Origin"
+    assert "access-control-allow-credentials" not in answer.headers
