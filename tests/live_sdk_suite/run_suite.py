@@ -31,7 +31,7 @@ def main(source: Path, python: Path, report: Path) -> int:
         script = Path(folder, "suite.json")
         script.write_text(json.dumps({"default": "Hello! How can I help you?"}))
         model = f"scripted:{script}"
-        os.environ |= {"NBLLAMA_ALIASES": f"{MODEL_ID}={model}", "NBLLAMA_LENIENT": "true"}
+        os.environ |= {"NBLLAMA_MODEL_ALIASES": f"{MODEL_ID}={model}", "NBLLAMA_LENIENT": "true"}
         with serving(model, "--token", KEY) as door:
             return run(source, python, report, door, home=folder)
 
