@@ -22,6 +22,7 @@ SCRIPT = {
         {"when": "The thermometer is broken", "answer": "I cannot say."},
         {"when": "the weather in", "answer": f"I will look.\n<tool_call>\n{CALL}\n</tool_call>"},
         {"when": "order", "answer": json.dumps(ORDER)},
+        {"when": "break", "answer": "This stream will break in the middle.", "fail_after": 3},
         {"when": "haiku", "answer": f"<think>\n{THOUGHT}\n</think>\n\nA short poem."},
     ],
     "default": "Hello there.",
@@ -97,3 +98,20 @@ def test_parse_gives_an_object_of_ones_own_class(client: anthropic.Anthropic) ->
         streamed = stream.get_final_message()
 
     assert parsed.parsed_output == streamed.parsed_output == Order(product="Green Tea", quantity=2)
+
+
+def test_a_stream_that_breaks_is_an_error_and_no_answer(client: anthropic.Anthropic) -> None:
+    pieces: list[str] = []
+    with pytest.raises(anthropic.APIStatusError) as broken, client.messages.stream(**ask("Please break.")) as stream:
+        pieces += stream.text_stream
+
+    assert "This stream will break".startswith("".join(pieces))
+    assert isinstance(broken.value.body, dict)
+    assert broken.value.body["error"]["type"] == "api_error"
+
+
+def test_what_is_not_there_is_not_found(client: anthropic.Anthropic) -> None:
+    for missing in (client.messages.batches.list, client.beta.files.list):
+        with pytest.raises(anthropic.NotFoundError) as refused:
+            missing()
+        assert refused.value.request_id
