@@ -165,7 +165,7 @@ class Answer:
             prompt=prompt,
             encoded=encoded,
             stops=StopMatcher(self.request.stop_sequences),
-            parser=StreamParser(model.template.format, prompt.tail, [tool.name for tool in offered]),
+            parser=StreamParser(model.template.format, prompt.tail, {tool.name: tool.input_schema for tool in offered}),
             writer=BlockWriter(thinking_of(self.request), one_call=one_call, sign=self._signer.sign),
             # Aside: a grammar may have to be compiled.
             guide=await asyncio.to_thread(guide_of, self.request, model, prompt.tail),

@@ -6,7 +6,7 @@ import logging
 import traceback
 
 from nbllama.answer.model_sources import ModelError
-from nbllama.chat.errors import ChatError, SchemaRefused, TemplateRefused, UnsupportedContent
+from nbllama.chat.errors import ChatError, SchemaRefused, TemplateFailed, TemplateRefused, UnsupportedContent
 from nbllama.engine.errors import (
     DecodeFailed,
     EngineError,
@@ -27,7 +27,7 @@ def to_api_error(error: BaseException) -> ApiError:
         return error
     if isinstance(error, QueueFull):
         return Overloaded(f"Overloaded: {error}", retry_after=error.retry_after)
-    if isinstance(error, PromptTooLong | TemplateRefused | UnsupportedContent | SchemaRefused):
+    if isinstance(error, PromptTooLong | TemplateRefused | TemplateFailed | UnsupportedContent | SchemaRefused):
         return InvalidRequest(str(error))
     if isinstance(error, EngineStopped):
         return Overloaded(str(error), retry_after=1.0)

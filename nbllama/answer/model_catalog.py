@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from nbllama.answer.generated import GeneratedIds
 from nbllama.answer.guiding import LazyGrammars
 from nbllama.answer.model_sources import ModelError, ModelSource, resolve
+from nbllama.chat.format import from_data
 from nbllama.chat.template import ChatTemplate
 from nbllama.engine.errors import EngineStopped, LoadFailed
 from nbllama.engine.library_trial import crashes_with_amx
@@ -68,11 +69,13 @@ class ModelCatalog:
         ctx: int | None,
         load: Loader,
         aliases: Mapping[str, str] = MappingProxyType({}),
+        formats: Mapping[str, Any] | None = None,
     ) -> None:
         self._aliases = aliases
         self._engine = engine
         self._ctx = ctx
         self._load = load
+        self._formats = formats or {}
         self._default_ref = default_ref
         self._entries: dict[str, Entry] = {}
         self._by_ref: dict[str, Entry] = {}
@@ -204,7 +207,7 @@ class ModelCatalog:
     ) -> tuple[Runtime, LoadedModel]:
         runtime = self._load(source, ctx, progress)
         try:
-            return runtime, _understand(source, runtime)
+            return runtime, _understand(source, runtime, self._formats.get(source.id))
         except Exception:
             # Nobody else knows of it, and every further try would leave another one in memory.
             runtime.close()
@@ -258,10 +261,11 @@ def info_of(entry: Entry) -> dict[str, Any]:
     )
 
 
-def _understand(source: ModelSource, runtime: Runtime) -> LoadedModel:
+def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedModel:
     info = runtime.info
     control = runtime.vocabulary.control_tokens()
-    template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control)
+    given = None if format is None else from_data(format)
+    template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control, format=given)
     generated = GeneratedIds(runtime.vocabulary.piece, control.values())
     grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
     return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars)

@@ -39,6 +39,7 @@ class ServiceSettings:
     `signature_key` is the file of the key that signs thinking (None: one for this service's lifetime). `aliases` are
     names, or patterns with `*`, of models that requests may ask for → a reference. `lenient` takes what only the real
     API refuses.
+    `formats` are descriptions in place of derived ones, by model id, as `chat.format.to_data` writes them.
 
     `trace_count` 0 keeps no traces.
     `cache_bytes` bounds a model's prefixes outside its own cells (None: by the machine's memory).
@@ -55,6 +56,7 @@ class ServiceSettings:
     signature_key: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     lenient: bool = False
+    formats: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,9 @@ class Service:
         cache_bytes = settings.cache_bytes if settings.cache_bytes is not None else default_cache_bytes()
         self._engine = EngineLoop(max_waiting=settings.max_waiting, cache_bytes=cache_bytes, dispatch=self._dispatch)
         loader = load or load_runtime(settings.threads, settings.trial_memory)
-        self._catalog = ModelCatalog(self._engine, settings.model, settings.ctx, loader, settings.aliases)
+        self._catalog = ModelCatalog(
+            self._engine, settings.model, settings.ctx, loader, settings.aliases, settings.formats
+        )
         self._signer = Signer(load_key(settings.signature_key) if settings.signature_key else None)
         self._lenient = settings.lenient
         self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)

@@ -39,7 +39,7 @@ def probe(renderer: Renderer) -> Capabilities:
     """Some fifteen small renderings. Raises ChatError where not even one user message can be rendered."""
     renderer.render([user_message()])
     can = Capabilities(system=_probe_system(renderer), tools=_probe_tools(renderer))
-    can = _probe_calls(renderer, can) if can.tools else can
+    can = _probe_calls(renderer, can)
     return replace(can, reasoning=_shows(renderer, [user_message(), answer_message(THOUGHT)], THOUGHT))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbllama.chat.capabilities import Capabilities
 from nbllama.chat.errors import UnsupportedContent
-from nbllama.chat.format import CallTags, Format
+from nbllama.chat.format import JSON_IN_TAGS, Format
 from nbllama.chat.prompt import Origin
 from nbllama.chat.server_results import readable
 from nbllama.chat.text_tools import call_text, describe_tools, result_text
@@ -62,7 +62,7 @@ class _Builder:
         self._request = request
         self._can = can
         self._format = format
-        self._tags = format.call or CallTags()
+        self._calls = format.calls or JSON_IN_TAGS
         self._write = write
         self._names: dict[str, str] = {}
 
@@ -84,7 +84,7 @@ class _Builder:
             self._write(block.text, Origin("system", None, index)) for index, block in enumerate(self._request.system)
         ]
         if tools and not self._can.tools:
-            parts.append(describe_tools(tools, self._tags))
+            parts.append(describe_tools(tools, self._calls))
         return "\n\n".join(parts)
 
     def _tool(self, tool: Any) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class _Builder:
         return {"id": self._id(block.id), "type": "function", "function": function}
 
     def _call_text(self, block: ToolUseBlock, origin: Origin) -> str:
-        return call_text(self._write(block.name, origin), self._json(block.input, origin), self._tags)
+        return call_text(self._write(block.name, origin), self._json(block.input, origin), self._calls)
 
     def _json(self, value: Any, origin: Origin) -> Any:
         if isinstance(value, dict):

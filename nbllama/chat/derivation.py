@@ -1,127 +1,95 @@
-"""A template's format, read off its own renderings of calls and thinking."""
+"""A template's format: described, derived, or the default where the template knows no tools."""
 
 from __future__ import annotations
 
-import json
-import re
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from nbllama.chat.capabilities import (
-    ANSWER,
-    ARGUMENT,
-    THOUGHT,
-    TOOL,
-    TOOL_2,
-    USER,
-    VALUE,
-    Capabilities,
-    answer_message,
-    call_messages,
-    sentinel_tools,
-    user_message,
-)
+from nbllama.chat.capabilities import Capabilities, sentinel_tools, user_message
+from nbllama.chat.deriving.calls import derive_calls
+from nbllama.chat.deriving.cutting import tags_of
+from nbllama.chat.deriving.described import amended, described
+from nbllama.chat.deriving.samples import Samples
+from nbllama.chat.deriving.self_test import Check, self_test
+from nbllama.chat.deriving.turn import Turn, derive_turn
 from nbllama.chat.errors import ChatError
-from nbllama.chat.format import CallTags, Format, ThinkTags
-from nbllama.chat.parser import StreamParser
-from nbllama.chat.pieces import ToolArgsDelta, ToolStart, ToolStop
+from nbllama.chat.format import JSON_IN_TAGS, Calls, Format
 from nbllama.chat.renderer import Renderer
 
-_TAG = r"(<[^<>\s][^<>\n]*>|\[[^\[\]\s][^\[\]\n]*\])"
-_TAG_BEFORE = re.compile(_TAG + r"\s*$")
-_TAG_AFTER = re.compile(r"\s*" + _TAG)
-# For templates that take thinking out of the history, and so never show it rendered.
-_KNOWN_THINKING = (
-    ThinkTags("<think>", "</think>"),
-    ThinkTags("[THINK]", "[/THINK]"),
-    ThinkTags("<|START_THINKING|>", "<|END_THINKING|>"),
-)
 OTHER_CALLS = "the model's tool calls are in a form that is not understood: they arrive as text"
+NOT_READ_BACK = "what this template renders is not read back for: "
 
 
-def derive(renderer: Renderer, can: Capabilities) -> tuple[Format, list[str]]:
-    """(format, warnings). A template that shows no tools gets the default tags for calls."""
-    think = _derive_thinking(renderer, can)
-    if not can.tools or (not can.calls and _speaks_of_default_tags(renderer)):
-        return Format(think, CallTags()), []
-    call = _derive_calls(renderer, can) if can.calls else None
-    if call is not None and _reads_back(renderer, can, Format(think, call)):
-        return Format(think, call), []
-    return Format(think, None), [OTHER_CALLS]
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """`source`: described, derived, default (no tools in the template) or given (by the user)."""
+
+    format: Format
+    source: Literal["described", "derived", "default", "given"]
+    checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
+
+
+def derive(renderer: Renderer, can: Capabilities, *, eos: str = "", given: Format | None = None) -> Derived:
+    """Never raises: what is not understood is said in `warnings`."""
+    samples = Samples(renderer, can)
+    if given is not None:
+        return _tested(samples, given, "given")
+    description = described(renderer.source)
+    if description is not None:
+        return _tested(samples, description.format, "described")
+    turn = derive_turn(samples)
+    calls = _calls(renderer, can, samples, turn, eos)
+    format = Format(
+        think=turn.think,
+        calls=calls,
+        content=turn.content,
+        header=turn.header,
+        swallow=(*turn.swallow, *(_stray(calls) if calls else ())),
+        tools_end_think=calls is not None and (calls.syntax == "tagged" or bool(calls.id_prefix)),
+    )
+    if not can.calls:
+        return _tested(samples, format, "derived" if can.tools else "default")
+    return _believed(samples, amended(format, renderer.source))
+
+
+def _calls(renderer: Renderer, can: Capabilities, samples: Samples, turn: Turn, eos: str) -> Calls | None:
+    if not can.calls:
+        return JSON_IN_TAGS if not can.tools or _speaks_of_default_tags(renderer) else None
+    ends = dict.fromkeys([eos, *tags_of(turn.header)[:1], *tags_of(turn.ending)])
+    if turn.think:
+        ends.pop(turn.think.close, None)
+    return derive_calls(samples, turn, tuple(end for end in ends if end))
+
+
+def _stray(calls: Calls) -> list[str]:
+    """What ends an answer with calls where they stand in no section."""
+    return tags_of(calls.section_close) if not calls.section_open else []
 
 
 def _speaks_of_default_tags(renderer: Renderer) -> bool:
     try:
-        return CallTags().open in renderer.render([user_message()], sentinel_tools())
+        return JSON_IN_TAGS.open.strip() in renderer.render([user_message()], sentinel_tools())
     except ChatError:
         return False
 
 
-def _derive_thinking(renderer: Renderer, can: Capabilities) -> ThinkTags | None:
-    if can.reasoning:
-        text = renderer.render([user_message(), answer_message(THOUGHT)], thinking=True, generation=False)
-        tags = _tags_around(text, text.rfind(THOUGHT), text.rfind(THOUGHT) + len(THOUGHT))
-        if tags is not None and _are_pair(*tags):
-            return ThinkTags(*tags)
-    return next((tags for tags in _KNOWN_THINKING if tags.close in renderer.source), None)
+def _tested(samples: Samples, format: Format, source: Literal["described", "derived", "default", "given"]) -> Derived:
+    checks = tuple(self_test(samples, format)) if source != "default" else ()
+    failed = [check.name for check in checks if check.passed is False]
+    warnings = [OTHER_CALLS] if format.family == "none" else []
+    warnings += [NOT_READ_BACK + ", ".join(failed)] if failed else []
+    return Derived(format, source, checks, tuple(warnings))
 
 
-def _tags_around(text: str, start: int, end: int) -> tuple[str, str] | None:
-    before, after = _TAG_BEFORE.search(text[max(0, start - 200) : start]), _TAG_AFTER.match(text, end)
-    return (before.group(1), after.group(1)) if before and after else None
+def _believed(samples: Samples, format: Format) -> Derived:
+    """A format whose calls do not read back would lose text: then they stay text."""
+    derived = _tested(samples, format, "derived")
+    if any(check.passed is False and check.name in _NEEDED for check in derived.checks):
+        failed = [check.name for check in derived.checks if check.passed is False]
+        warning = f"{OTHER_CALLS} (not read back: {', '.join(failed)})"
+        return Derived(replace(format, calls=None), "derived", derived.checks, (warning,))
+    return derived
 
 
-def _are_pair(opener: str, closer: str) -> bool:
-    """`<x>` and `</x>`, `<|START_X|>` and `<|END_X|>`: not the marks of a message that happen to stand there."""
-
-    def kernel(tag: str) -> str:
-        return re.sub(r"start|begin|end|[^a-z0-9:]", "", tag.lower())
-
-    return opener != closer and kernel(opener) == kernel(closer) != ""
-
-
-def _derive_calls(renderer: Renderer, can: Capabilities) -> CallTags | None:
-    text = _answer(renderer, can, TOOL)
-    found = _find_call(text, TOOL)
-    if found is None:
-        return None
-    start, end, name_key, arguments_key = found
-    tags = _tags_around(text, start, end)
-    if tags is None or not _are_pair(*tags):
-        return None
-    return CallTags(*tags, name_key, arguments_key)
-
-
-def _answer(renderer: Renderer, can: Capabilities, *names: str) -> str:
-    """What the template makes of an assistant message that calls `names`."""
-    text = renderer.render(call_messages(can, *names), sentinel_tools(), generation=False)
-    return text[text.rfind(USER) + len(USER) :]
-
-
-def _find_call(text: str, name: str) -> tuple[int, int, str, str] | None:
-    """(start, end, name key, arguments key) of the JSON object that is a call of `name`."""
-    for brace in re.finditer(r"\{", text):
-        try:
-            value, end = json.JSONDecoder().raw_decode(text, brace.start())
-        except ValueError:
-            continue
-        keys = _call_keys(value, name)
-        if keys is not None:
-            return (brace.start(), end, *keys)
-    return None
-
-
-def _call_keys(value: Any, name: str) -> tuple[str, str] | None:
-    names = [key for key, part in value.items() if part == name]
-    arguments = [key for key, part in value.items() if part == {ARGUMENT: VALUE}]
-    return (names[0], arguments[0]) if len(names) == len(arguments) == 1 else None
-
-
-def _reads_back(renderer: Renderer, can: Capabilities, format: Format) -> bool:
-    """The self-test: the parser finds in the template's own rendering what was rendered."""
-    names = (TOOL, TOOL_2) if can.two_calls else (TOOL,)
-    parser = StreamParser(format, "", names)
-    pieces = parser.feed(_answer(renderer, can, *names)) + parser.finish()
-    started = tuple(piece.name for piece in pieces if isinstance(piece, ToolStart))
-    arguments = "".join(piece.json for piece in pieces if isinstance(piece, ToolArgsDelta))
-    complete = all(piece.complete for piece in pieces if isinstance(piece, ToolStop))
-    return started == names and complete and arguments.count(VALUE) == len(names) and ANSWER not in arguments
+_NEEDED = ("one call", "two calls")

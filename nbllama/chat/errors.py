@@ -17,5 +17,9 @@ class UnsupportedContent(ChatError):
     """The request holds content that this model cannot be shown; the text names what is missing."""
 
 
+class TemplateFailed(ChatError):
+    """The template broke on this conversation, or would take too long for it; the text says how."""
+
+
 class SchemaRefused(ChatError):
     """A JSON schema that no grammar can follow; the text names the place and the keyword."""

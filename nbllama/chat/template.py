@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from nbllama.chat.capabilities import probe
 from nbllama.chat.control_tokens import ControlTokens
 from nbllama.chat.conversation import KEY, Conversation, Write, converse
 from nbllama.chat.derivation import derive
+from nbllama.chat.errors import ChatError, TemplateFailed, TemplateRefused, UnsupportedContent
 from nbllama.chat.format import Format
 from nbllama.chat.origins import Found, Marks, PrivateCharacters, cover, private_characters, search
 from nbllama.chat.prompt import Origin, Prompt
 from nbllama.chat.renderer import Renderer
+from nbllama.chat.tail import tail_of
 from nbllama.wire.requests import CountTokensRequest, MessagesRequest
 
 CHATML = """\
@@ -31,15 +32,17 @@ class ChatTemplate:
     that is broken, wants too much, or cannot even render one user message.
     """
 
-    def __init__(self, source: str, *, bos: str, eos: str, control_tokens: Collection[str]) -> None:
+    def __init__(
+        self, source: str, *, bos: str, eos: str, control_tokens: Collection[str], format: Format | None = None
+    ) -> None:
         self._renderer = Renderer(source or CHATML, bos=bos, eos=eos)
         self._control = ControlTokens([*control_tokens, bos, eos])
         self._can = probe(self._renderer)
-        self.format: Format
-        self.format, self.warnings = derive(self._renderer, self._can)
-        if not source:
+        self.derived = derive(self._renderer, self._can, eos=eos, given=format)
+        self.format = self.derived.format
+        self.warnings = list(self.derived.warnings)
+        if not source and format is None:
             self.format, self.warnings = Format(), [NO_TEMPLATE]
-        self._think_tail = _think_tail(self.format)
 
     @property
     def supports_tools(self) -> bool:
@@ -52,8 +55,13 @@ class ChatTemplate:
         return self.format.think is not None
 
     def render(self, request: MessagesRequest | CountTokensRequest) -> Prompt:
-        """The prompt of a request. Raises ChatError, TemplateRefused, UnsupportedContent."""
-        return _Rendering(self, request).prompt()
+        """The prompt of a request. Raises TemplateRefused, TemplateFailed, UnsupportedContent."""
+        try:
+            return _Rendering(self, request).prompt()
+        except (TemplateRefused, UnsupportedContent):
+            raise
+        except ChatError as error:
+            raise TemplateFailed(str(error)) from error
 
 
 class _Rendering:
@@ -73,7 +81,7 @@ class _Rendering:
         """Breaks the spellings of control tokens, renders, mends, and notes where everything is."""
         conversation = self._converse(lambda text, _: self._break(text))
         rendered = self._render(conversation)
-        begun = self._begun(self._mended(rendered))
+        begun = tail_of(self._template.format, self._mended(rendered))
         closing = self._closing(begun, conversation.prefill)
         broken = rendered + closing + conversation.prefill
         text = self._mended(broken)
@@ -113,18 +121,16 @@ class _Rendering:
             input_chars=self._input_chars,
         )
 
-    def _begun(self, rendered: str) -> str:
-        """What the template wrote of the answer: a tag that opens thinking, or an empty thinking."""
-        tail = self._template._think_tail
-        found = tail.search(rendered, max(0, len(rendered) - 200)) if tail else None
-        return found.group() if found else ""
-
     def _closing(self, begun: str, prefill: str) -> str:
-        """A prefill is the answer itself: where the template opened thinking, that is closed before it."""
-        think = self._template.format.think
-        if not prefill or think is None or not begun or think.close in begun:
+        """A prefill is the answer itself: thinking that the template opened is closed before it, content opened."""
+        format = self._template.format
+        if not prefill:
             return ""
-        return f"\n{think.close}\n\n"
+        think, content = format.think, format.content
+        open_thought = think and think.open.strip() and begun.strip().endswith(think.open.strip())
+        closing = f"\n{think.close}\n\n" if think and open_thought else ""
+        begins_content = content and content.open not in begun and not prefill.lstrip().startswith(content.open)
+        return closing + (content.open if content and begins_content else "")
 
     def _find(self, text: str, closing: str) -> list[Found]:
         """Where the request's texts are in `text`."""
@@ -133,14 +139,6 @@ class _Rendering:
         if read is not None and read[0] == text:
             return read[1]
         return search(text, [(part, origin) for part, origin in self._texts if origin != KEY])
-
-
-def _think_tail(format: Format) -> re.Pattern[str] | None:
-    """Matches, at the end of a prompt, the thinking that the template has begun."""
-    if format.think is None:
-        return None
-    opener, closer = re.escape(format.think.open), re.escape(format.think.close)
-    return re.compile(rf"(?:{opener}\s*)?{closer}\s*\Z|{opener}\s*\Z")
 
 
 def _break_positions(text: str, breaker: str) -> set[int]:

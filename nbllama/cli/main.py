@@ -19,6 +19,9 @@ COMMANDS = {
     "stop": "end the worker; what it is answering is finished first",
     "logs": "what the worker wrote",
     "models": "which models there are, and get one",
+    "render": "the exact prompt that a template makes of a request",
+    "parse": "what a model wrote, as message and events",
+    "format": "how a model writes calls and thinking, and whether it is read back",
     "clean": "remove what nbllama left on this machine: fetched models, built wheels, logs, sockets",
 }
 

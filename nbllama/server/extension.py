@@ -35,6 +35,7 @@ WORKERS = (
     "trace_bytes",
     "model_aliases",
     "lenient",
+    "formats",
     "locked",
 )
 """Settings that only the worker uses, which reads the files by itself. Known here, so that none seems misspelt."""
@@ -85,6 +86,7 @@ class NbllamaApp(ExtensionApp):
     cache_ram = _workers("MiB for prefixes that a model keeps in memory outside its context; 0: off.")
     traces = _workers("How many requests' traces are kept; 0: none.")
     trace_bytes = _workers("How many bytes the kept traces may take.")
+    formats = _workers("How models write calls and thinking, by model id (docs/formats.md).")
     locked = _workers("In a file of the system's: names of settings that nothing else may change.")
 
     link: WorkerLink

@@ -57,6 +57,7 @@ def _run() -> int:
             # An alias is another way to a model: where the administrator allows one only, there is none.
             aliases=(None if _only_one_model(settings) else settings.model_aliases) or {},
             lenient=settings.lenient,
+            formats=settings.formats,
         )
     )
     asyncio.run(serve(service, settings))

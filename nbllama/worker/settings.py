@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Settings:
 
     `traces`: how many are kept, 0 = none.
 
+    `formats`: how models write calls and thinking, by their ids, in place of what is derived (docs/formats.md).
     `locked` are the names of the settings that an admin's file holds."""
 
     model: str = "demo"
@@ -49,6 +51,7 @@ class Settings:
     transport: str = "socket"
     model_aliases: Mapping[str, str] | None = None
     lenient: bool = False
+    formats: Mapping[str, Any] | None = None
     traces: int = 100
     trace_bytes: int = 64 << 20
     locked: frozenset[str] = frozenset()
@@ -144,6 +147,18 @@ def _yes_or_no(value: Any) -> bool:
     return str(value).lower() in ("1", "true", "yes")
 
 
+def _formats(value: Any) -> dict[str, Any]:
+    """An object of objects, also as JSON. What they hold is checked when the model is loaded."""
+    value = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, Mapping) or not all(isinstance(part, Mapping) for part in value.values()):
+        raise ValueError("not an object with a format for each model id")
+    return {str(name): _plain(part) for name, part in value.items()}
+
+
+def _plain(value: Any) -> Any:
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, Mapping) else value
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "ctx": _count,
@@ -154,6 +169,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "transport": _transport,
     "model_aliases": _aliases,
     "lenient": _yes_or_no,
+    "formats": _formats,
     "traces": _count_or_zero,
     "trace_bytes": _count,
 }

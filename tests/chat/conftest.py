@@ -19,6 +19,7 @@ settings.load_profile("nbllama")
 
 SHARED = Path(os.environ.get("NBLLAMA_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 TEMPLATES = sorted((SHARED / "templates").glob("*.jinja"))
+NO_TEMPLATES = pytest.param(None, marks=pytest.mark.skip(f"no templates in {SHARED}: set NBLLAMA_SHARED"))
 
 # Short, and yet all that matters: system, tools, thinking, calls, results, an empty thinking in the prompt.
 QWEN_LIKE = """\
@@ -85,5 +86,6 @@ def make_request() -> RequestMaker:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test a real template; one skipped test where there are none."""
     if "real_template" in metafunc.fixturenames:
-        missing = pytest.param(None, marks=pytest.mark.skip(f"no templates in {SHARED}: set NBLLAMA_SHARED"))
-        metafunc.parametrize("real_template", TEMPLATES or [missing], ids=lambda path: path.stem if path else "none")
+        metafunc.parametrize(
+            "real_template", TEMPLATES or [NO_TEMPLATES], ids=lambda path: path.stem if path else "none"
+        )

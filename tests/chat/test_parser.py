@@ -25,7 +25,7 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 
 def parse(chunks: list[str], tail: str = "", format: Format | None = None) -> list[Piece]:
     """Everything that comes out, neighbours of one kind joined."""
-    parser = StreamParser(format or Format(), tail, {"f", "g"})
+    parser = StreamParser(format or Format(), tail, {"f": {}, "g": {}})
     pieces = [piece for chunk in chunks for piece in parser.feed(chunk)] + parser.finish()
     joined: list[Piece] = []
     for piece in pieces:
@@ -96,7 +96,7 @@ def test_without_a_call_format_tags_are_text() -> None:
 
 
 def test_arguments_come_out_as_they_are_generated() -> None:
-    parser = StreamParser(Format(), "", {"f"})
+    parser = StreamParser(Format(), "", {"f": {}})
     assert parser.feed('<tool_call>{"name": "f"') == [ToolStart(0, "f")]
     assert parser.feed(', "arguments": {"a": "on') == [ToolArgsDelta(0, '{"a": "on')]
     assert parser.feed("e") == [ToolArgsDelta(0, "e")]

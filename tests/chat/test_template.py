@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nbllama.chat.control_tokens import ControlTokens
 from nbllama.chat.conversation import converse
 from nbllama.chat.errors import ChatError, TemplateRefused, UnsupportedContent
-from nbllama.chat.format import CallTags, Format, ThinkTags
+from nbllama.chat.format import JSON_IN_TAGS, Format, ThinkTags
 from nbllama.chat.prompt import TEMPLATE, Origin, Prompt, Span
 from nbllama.chat.template import ChatTemplate
 from nbllama.wire.content import InputMessage
@@ -61,7 +61,8 @@ def test_a_whole_conversation(template: ChatTemplate, make_request: RequestMaker
 
 
 def test_the_format_is_read_off_the_template(template: ChatTemplate) -> None:
-    assert template.format == Format(ThinkTags(), CallTags())
+    assert template.format.think == ThinkTags() and template.format.calls is not None
+    assert (template.format.calls.open.strip(), template.format.calls.close.strip()) == ("<tool_call>", "</tool_call>")
     assert template.supports_tools and template.supports_thinking and template.warnings == []
 
 
@@ -202,7 +203,12 @@ PLAIN = (
 
 def test_a_template_without_tools_gets_them_in_the_system_turn(make_request: RequestMaker) -> None:
     template = ChatTemplate(PLAIN, bos="", eos="", control_tokens=["[end]"])
-    assert not template.supports_tools and template.format == Format(None, CallTags()) and template.warnings == []
+    assert (
+        not template.supports_tools
+        and template.format.calls == JSON_IN_TAGS
+        and template.format.think is None
+        and template.warnings == []
+    )
     prompt = template.render(make_request(system="Be nice.", messages=DIALOGUE, tools=[WEATHER]))
     check(prompt)
     assert prompt.text.startswith("[system]Be nice.\n\n") and '<tools>\n{"name": "get_weather"' in prompt.text
@@ -221,9 +227,9 @@ def test_no_template_is_chatml_with_a_warning(make_request: RequestMaker) -> Non
 
 
 def test_another_call_format_is_a_warning() -> None:
-    other = QWEN_LIKE.replace("<tool_call>", "<call>").replace("</tool_call>", "").replace('{"name": "\' +', "' +")
+    other = QWEN_LIKE.replace("call.function.arguments | tojson", "call.function.arguments.values() | join(' and ')")
     template = ChatTemplate(other, bos="", eos="", control_tokens=())
-    assert template.format.call is None and len(template.warnings) == 1
+    assert template.format.calls is None and len(template.warnings) == 1
 
 
 def test_a_format_that_does_not_read_back_is_not_believed() -> None:
@@ -238,7 +244,7 @@ def test_a_format_that_does_not_read_back_is_not_believed() -> None:
         "{%- if not loop.last -%},{%- endif -%}{%- endfor -%}</tool_call>{%- endif -%}"
     )
     template = ChatTemplate(QWEN_LIKE[:start] + calls + QWEN_LIKE[end:], bos="", eos="", control_tokens=())
-    assert template._can.two_calls and template.format.call is None and len(template.warnings) == 1
+    assert template._can.two_calls and template.format.calls is None and len(template.warnings) == 1
 
 
 def test_a_system_prompt_finds_a_place_where_there_is_no_system_role(make_request: RequestMaker) -> None:
@@ -310,19 +316,6 @@ def test_real_templates_keep_control_tokens_apart(real_template: Path, make_requ
     prompt = template.render(evil)
     check(prompt)
     assert sum(segment.text == "<|im_end|>" for segment in prompt.segments if segment.control) == n_written
-
-
-FAMILY = {
-    "Qwen-Qwen3-0.6B", "Qwen-Qwen2.5-7B-Instruct", "Qwen-QwQ-32B", "MiMo-VL", "ibm-granite-granite-4.0",
-    "ibm-granite-granite-4.1", "Reka-Edge", "Bielik-11B-v3.0-Instruct", "MiniMax-M1",
-    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "NousResearch-Hermes-3-Llama-3.1-8B-tool_use",
-}  # fmt: skip
-
-
-def test_the_json_in_tags_family_is_recognised(real_template: Path) -> None:
-    template = ChatTemplate(real_template.read_text(), bos="<s>", eos="</s>", control_tokens=())
-    assert (template.format.call is not None) == (real_template.stem in FAMILY or not template.supports_tools)
-    assert bool(template.warnings) == (template.format.call is None)
 
 
 def test_a_template_that_renders_nobody_is_an_error() -> None:

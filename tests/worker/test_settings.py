@@ -175,3 +175,13 @@ def test_every_setting_is_documented() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", notebook, re.MULTILINE)) == set(
         NbllamaMagics.class_own_traits(config=True)
     )
+
+
+def test_formats_are_objects_by_model_id(tmp_path: Path) -> None:
+    text = '{"NbllamaApp": {"formats": {"m": {"calls": {"open": "<c>"}}}}}'
+    wanted = {"m": {"calls": {"open": "<c>"}}}
+
+    assert load_settings({}, [], [write(tmp_path, "json", text)]).formats == wanted
+    assert load_settings({"NBLLAMA_FORMATS": '{"m": {"calls": {"open": "<c>"}}}'}, [], []).formats == wanted
+    with pytest.raises(SettingsError, match="NBLLAMA_FORMATS"):
+        load_settings({"NBLLAMA_FORMATS": "[1]"}, [], [])

@@ -1,0 +1,1 @@
+"""How calls look inside. Each module reads one syntax; `readers.py` lists them."""
