@@ -1,4 +1,4 @@
-"""`nbllama clean`: removes what nbllama put on this machine, apart from itself: models and wheels, sockets and logs."""
+"""`nbllama clean`: removes what nbllama put on this machine, apart from itself: models, wheels, keys, sockets, logs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _refuse_while_one_runs() -> None:
 
 
 def _found() -> list[tuple[Path, str]]:
-    return [*_models(), *_wheels(), *_rest_of_the_cache(), *_runtime()]
+    return [*_models(), *_wheels(), *_rest_of_the_cache(), *_keys(), *_runtime()]
 
 
 def _models() -> list[tuple[Path, str]]:
@@ -89,6 +89,11 @@ def _rest_of_the_cache() -> list[tuple[Path, str]]:
     return [(path, "in the cache") for path in rest]
 
 
+def _keys() -> list[tuple[Path, str]]:
+    """The key that `nbllama key` hands out, and the one that signs thinking. New ones are made when they are needed."""
+    return [(path, "a key") for path in _entries(_data())]
+
+
 def _runtime() -> list[tuple[Path, str]]:
     """The start lock is left out: it is held while the others go."""
     from nbllama.worker.runtime_dir import runtime_dir, start_lock
@@ -100,6 +105,12 @@ def _runtime() -> list[tuple[Path, str]]:
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nbllama").absolute()
+
+
+def _data() -> Path:
+    from jupyter_core.paths import jupyter_data_dir
+
+    return Path(jupyter_data_dir(), "nbllama")
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -139,6 +150,6 @@ def _remove_empty_folders() -> None:
     """Only those that we made; one that is not empty has something of somebody else's."""
     from nbllama.worker.runtime_dir import runtime_dir
 
-    for folder in (_cache() / "models", _cache() / "wheels", _cache(), runtime_dir()):
+    for folder in (_cache() / "models", _cache() / "wheels", _cache(), _data(), runtime_dir()):
         with contextlib.suppress(OSError):
             folder.rmdir()

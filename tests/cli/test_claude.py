@@ -116,7 +116,7 @@ def test_on_a_hub_a_key_of_this_run_is_used(place: Place) -> None:
 
     assert found["answer"][0] == 200
     assert found["env"]["ANTHROPIC_AUTH_TOKEN"] != "of-the-hub"
-    assert not (place.folder / "data" / "nbllama").exists()
+    assert not (place.folder / "data" / "nbllama" / "key").exists()
 
 
 def test_a_settings_file_is_printed(place: Place) -> None:

@@ -47,8 +47,8 @@ def derive_turn(samples: Samples) -> Turn:
     think = think or _from_prompts(samples, header, prompt)
     header = _without_thinking(header, think)
     content = _content(header, think, before, ending)
-    tags = (think.open, think.close) if think else ()
-    swallow = tuple(tag for tag in _swallowed(content, between, ending) if tag not in tags)
+    opening = think.open if think else ""
+    swallow = tuple(tag for tag in _swallowed(content, between, ending) if tag != opening)
     return Turn(header, think, content, swallow, ending)
 
 
