@@ -20,7 +20,7 @@ from nbllama.chat.grammar import GrammarGuide, Grammars
 from nbllama.chat.parser import StreamParser
 from nbllama.chat.pieces import TextDelta, ThinkDelta, ToolArgsDelta, ToolStart
 from nbllama.chat.schema import prepared
-from nbllama.engine.llama_runtime import LlamaVocabulary
+from nbllama.engine.llama_vocabulary import LlamaVocabulary
 from tests.chat.conftest import NO_TEMPLATES, SHARED, TEMPLATES
 from tests.chat.formats import FORMATS
 from tests.chat.reference import template_of
@@ -273,3 +273,21 @@ def test_a_bomb_is_refused_or_loosened_and_never_followed(grammars: Grammars) ->
     assert "nested more than" in notes[0]
     with pytest.raises(SchemaRefused, match="nested more than"):
         tools_guide(grammars, Format(), Wish({"bomb": bomb}, strict={"bomb"}), "none", "")
+
+
+CYCLE = {
+    "type": "object",
+    "properties": {"a": {"$ref": "#/$defs/n"}},
+    "$defs": {"n": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "object", "properties": {"x": {"$ref": "#/$defs/n"}}}]}},
+}
+FOREST = {"type": "object", "properties": {name: {"$ref": "#/$defs/n"} for name in "abcdef"}}
+FOREST = {**FOREST, "$defs": {"n": FOREST}}
+NO_SCHEMAS = {"enum": 5}, {"type": "string", "minLength": "x"}, {"type": "array", "minItems": "x"}, {"type": {"a": 1}}
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_schemas_without_end_and_without_sense_cost_their_tool_alone(family: str, grammars: Grammars) -> None:
+    odd = [{"type": "object", "properties": {"a": schema}} for schema in NO_SCHEMAS]
+    for schema in (CYCLE, FOREST, *odd):
+        guide, _ = tools_guide(grammars, FORMATS[family], Wish({"bad": schema, **LOOK}, forced=True), "none", "")
+        assert guide is not None and guide.stop is None

@@ -13,7 +13,7 @@ from nbllama.chat.guides import together
 from nbllama.chat.parser import StreamParser
 from nbllama.chat.pieces import TextDelta, ThinkDelta
 from nbllama.chat.thinking_budget import ThinkingBudget
-from nbllama.engine.llama_runtime import LlamaVocabulary
+from nbllama.engine.llama_vocabulary import LlamaVocabulary
 from tests.chat.conftest import NO_TEMPLATES, TEMPLATES
 from tests.chat.reference import template_of
 from tests.chat.test_grammar import vocabulary

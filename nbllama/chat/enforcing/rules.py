@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbllama.chat.errors import SchemaRefused
 from nbllama.chat.lark import COMPACT_STYLE, JSON_STYLE, literal
 
 SPACE = "/[ \\t\\n]{0,4}/"
 _ID = "/[a-zA-Z0-9]{9}/"
 _MAX_ANY = 24
+# Values that are looked at for one grammar: references that lead back to each other have no end else.
+MAX_VALUES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Rules:
         self._style = COMPACT_STYLE if compact else JSON_STYLE
         self._bodies: dict[str, str] = {}
         self._names: dict[str, str] = {}
+        self._n_values = 0
         spellings = sorted((re.escape(text) for text in control.ids if text), key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(spellings)})") if spellings else None
 
@@ -43,6 +47,12 @@ class Rules:
         self._bodies[f"{name}[lazy]" if lazy else name] = body
         self._names.setdefault(key, name)
         return name
+
+    def count_value(self, where: str) -> None:
+        """One more value. Raises SchemaRefused where there are too many."""
+        self._n_values += 1
+        if self._n_values > MAX_VALUES:
+            raise SchemaRefused(f"{where}: more than {MAX_VALUES} values, at most so many can be followed")
 
     def lark(self, start: str) -> str:
         """The whole grammar."""

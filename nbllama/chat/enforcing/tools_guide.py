@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nbllama.chat.enforcing.tools_grammar import Choice, tools_grammar
+from nbllama.chat.enforcing.tools_grammar import Choice, Plan, tools_grammar
 from nbllama.chat.errors import SchemaRefused
 from nbllama.chat.format import Format
 from nbllama.chat.guides import Guide
@@ -69,8 +69,8 @@ class _Compiler:
 
     def _followed(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
         """The schema if a grammar of this tool alone can be made, else a loose one."""
-        plan = tools_grammar(self._format, Choice({name: schema}, forced=True, one=True), "none", "", self._control)
         try:
+            plan = self._planned(Choice({name: schema}, forced=True, one=True), "none", "")
             if plan.lark is not None:
                 self._grammars.guide(plan.lark)
             return schema
@@ -90,11 +90,14 @@ class _Compiler:
         needed = [key for key in schema.get("required") or [] if key in properties]
         return {"type": "object", "properties": {key: {} for key in properties}, "required": needed}
 
-    @property
-    def _control(self) -> Any:
-        return self._grammars.control
+    def _planned(self, choice: Choice, thinking: Thinking, tail: str) -> Plan:
+        try:
+            return tools_grammar(self._format, choice, thinking, tail, self._grammars.control)
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            # Schemas come as they are: an enum may be a number, a required a word.
+            raise SchemaRefused("this is no valid JSON Schema") from error
 
     def _guide(self, choice: Choice) -> Guide | None:
-        plan = tools_grammar(self._format, choice, self._thinking, self._tail, self._control)
+        plan = self._planned(choice, self._thinking, self._tail)
         self._notes += [note for note in plan.notes if note not in self._notes]
         return self._grammars.guide(plan.lark) if plan.lark is not None else None

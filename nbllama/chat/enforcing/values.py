@@ -41,9 +41,10 @@ def standing_alone(schema: Any, root: dict[str, Any], where: str) -> dict[str, A
     return {**schema, **shared}
 
 
-def raw_value(rules: Rules, schema: Any, root: dict[str, Any], close: str, where: str) -> str:
+def raw_value(rules: Rules, schema: Any, root: dict[str, Any], close: str, where: str, depth: int = 0) -> str:
     """A value that is raw text where it is a string and JSON else, and the marker behind it. Raises SchemaRefused."""
     schema = resolved(schema, root, where)
+    _check_bounds(rules, where, depth)
     if not isinstance(schema, dict) or not schema:
         return rules.until(close)
     if "enum" in schema or "const" in schema:
@@ -58,7 +59,13 @@ def raw_value(rules: Rules, schema: Any, root: dict[str, Any], close: str, where
     if kinds <= _SCALARS and set(schema) <= {"type"}:
         return rules.until(close)
     options = _options(schema, where)
-    return either(raw_value(rules, option, root, close, where) for option in options)
+    return either(raw_value(rules, option, root, close, where, depth + 1) for option in options)
+
+
+def _check_bounds(rules: Rules, where: str, depth: int) -> None:
+    rules.count_value(where)
+    if depth > _MAX_DEPTH:
+        raise SchemaRefused(f"{where}: nested too deep for this model's format")
 
 
 def _kinds(schema: dict[str, Any]) -> set[str]:
@@ -107,8 +114,7 @@ def _anywhere(expression: str) -> str:
 def literal_value(rules: Rules, schema: Any, root: dict[str, Any], calls: Calls, where: str, depth: int = 0) -> str:
     """A value with bare keys and strings between quotes of their own. Raises SchemaRefused."""
     schema = resolved(schema, root, where)
-    if depth > _MAX_DEPTH:
-        raise SchemaRefused(f"{where}: nested too deep for this model's format")
+    _check_bounds(rules, where, depth)
     quote = rules.fixed(calls.quote)
     if not isinstance(schema, dict) or not schema:
         return f"{quote} {rules.until(calls.quote)}"
