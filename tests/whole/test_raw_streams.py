@@ -1,0 +1,52 @@
+"""What a door sends now has the shape of what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbllama.wire.events import ContentBlockDelta, Event, Ping
+from tests.recordings.record_sse import REQUESTS, script_in, stream_of
+from tests.serve_process import Door, serving
+from tests.wire.test_recordings import events_of, recorded
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    with serving(script_in(tmp_path_factory.mktemp("script"))) as door:
+        yield door
+
+
+def shape(events: list[Event]) -> list[Any]:
+    """Without pings, deltas joined: how many tokens come at once is chance. Of a usage only the sum of the prompt."""
+    shaped: list[Any] = []
+    for event in events:
+        if isinstance(event, Ping):
+            continue
+        if isinstance(event, ContentBlockDelta):
+            kind, text = event.delta["type"], next(str(v) for k, v in event.delta.items() if k != "type")
+            if shaped and shaped[-1][0] == kind:
+                shaped[-1] = (kind, shaped[-1][1] + text)
+            else:
+                shaped.append((kind, text))
+        else:
+            shaped.append((event.name, without_counts(event.data())))
+    return shaped
+
+
+def without_counts(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    plain = {name: without_counts(part) for name, part in value.items()}
+    if "input_tokens" in value:
+        cached = ("cache_read_input_tokens", "cache_creation_input_tokens")
+        plain |= dict.fromkeys(cached) | {"input_tokens": sum(value[name] for name in ("input_tokens", *cached))}
+    return plain
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_live_stream_has_the_recorded_shape(door: Door, name: str) -> None:
+    assert shape(events_of(stream_of(door, name))) == shape(events_of(recorded(name)))
