@@ -1,6 +1,6 @@
 """Streams as they travel, byte for byte but for what is new each time. Writes `*.sse` beside this file:
 
-    python -m tests.recordings.record_sse
+python -m tests.recordings.record_sse
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TOOL = {
 }
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"location": "Zürich", "days": [1, 2]}}\n</tool_call>'
 SCRIPT = {
-    "n_ctx": 4096,
+    "n_ctx": 40_000,
     "rules": [
         {"when": "greet", "answer": "Grüezi! How are you? 🦙", "delay_s": 0.02},
         {"when": "weather", "answer": f"Let me look.\n{CALL}", "delay_s": 0.005},
@@ -42,7 +42,9 @@ _NEW_EACH_TIME = re.compile(r'\b(msg|toolu|req)_[0-9A-Za-z]{24}|(?<="signature":
 
 def masked(stream: bytes) -> bytes:
     """The same stream with ids and signatures that are always the same."""
-    return _NEW_EACH_TIME.sub(lambda found: f"{found[1]}_{'0' * 24}" if found[1] else "c2lnbmVk", stream.decode()).encode()
+    return _NEW_EACH_TIME.sub(
+        lambda found: f"{found[1]}_{'0' * 24}" if found[1] else "c2lnbmVk", stream.decode()
+    ).encode()
 
 
 def stream_of(door: Door, name: str) -> bytes:

@@ -1,14 +1,16 @@
-"""What a door sends now has the shape of what was recorded."""
+"""What a door sends now has the shape of what was recorded, also while it counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nbllama.wire.events import ContentBlockDelta, Event, Ping
+from tests.answer.context_view import N_COUNTS, bodies
 from tests.recordings.record_sse import REQUESTS, script_in, stream_of
 from tests.serve_process import Door, serving
 from tests.wire.test_recordings import events_of, recorded
@@ -50,3 +52,19 @@ def without_counts(value: Any) -> Any:
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_live_stream_has_the_recorded_shape(door: Door, name: str) -> None:
     assert shape(events_of(stream_of(door, name))) == shape(events_of(recorded(name)))
+
+
+def test_24_counts_at_once_leave_a_stream_as_it_is(door: Door) -> None:
+    def count(body: dict[str, Any]) -> int:
+        return int(door.request("/v1/messages/count_tokens?beta=true", body)["input_tokens"])
+
+    def evaluated(body: dict[str, Any]) -> int:
+        usage = door.request("/v1/messages", body | {"max_tokens": 0})["usage"]
+        return int(usage["input_tokens"] + usage["cache_read_input_tokens"] + usage["cache_creation_input_tokens"])
+
+    with ThreadPoolExecutor(N_COUNTS + 1) as pool:
+        streaming = pool.submit(stream_of, door, "text")
+        counts = list(pool.map(count, bodies()))
+
+    assert shape(events_of(streaming.result())) == shape(events_of(recorded("text")))
+    assert counts == [evaluated(body) for body in bodies()]
