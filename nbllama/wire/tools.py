@@ -12,7 +12,9 @@ from nbllama.wire.content import Cacheable, WireModel
 from nbllama.wire.errors import InvalidRequest
 
 _SERVER_SIDE = ("web_search_", "web_fetch_", "code_execution_", "tool_search_tool_", "mcp_toolset", "advisor_")
-TOOL_TYPES = ("custom", *CLIENT_TYPES, *(f"{prefix}*" for prefix in _SERVER_SIDE))
+# Families of tools that the client runs, with schemas that only the API knows.
+_TOOLSETS = ("computer_toolset_", "browser_toolset_")
+TOOL_TYPES = ("custom", *CLIENT_TYPES, *(f"{prefix}*" for prefix in (*_SERVER_SIDE, *_TOOLSETS)))
 
 
 class Tool(Cacheable):
@@ -40,7 +42,7 @@ class ClientTool(Cacheable):
 
 
 class ServerTool(Cacheable):
-    """A tool that Anthropic's servers run, by its `type`. It cannot run here."""
+    """A tool that only the API can offer, by its `type`: its servers run it, or it alone knows the schema."""
 
     type: str
     name: str | None = None
@@ -52,7 +54,7 @@ def _tool_kind(tool: Any) -> str:
         return "custom"
     if isinstance(type, str) and is_client_type(type):
         return "client"
-    return "server" if isinstance(type, str) and type.startswith(_SERVER_SIDE) else str(type)
+    return "server" if isinstance(type, str) and type.startswith((*_SERVER_SIDE, *_TOOLSETS)) else str(type)
 
 
 SentTool = Annotated[

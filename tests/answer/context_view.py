@@ -26,7 +26,7 @@ def system() -> list[dict[str, Any]]:
 
 
 def bodies() -> list[dict[str, Any]]:
-    """The whole prompt, its system prompt alone, its messages alone, and each of its tools alone: 24, without max_tokens."""
+    """The whole prompt, its system prompt alone, its messages alone, and each of its tools alone."""
     tools = [tool(n) for n in range(N_TOOLS)]
     whole = {"system": system(), "tools": tools, "messages": [ASK]}
     alone = [{"system": system(), "tools": [], "messages": [ASK]}, {"tools": [], "messages": [ASK]}]

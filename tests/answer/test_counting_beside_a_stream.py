@@ -1,4 +1,4 @@
-"""Twenty-four counts at once while an answer streams: neither waits for the other, and each count is what is evaluated."""
+"""24 counts at once while an answer streams: neither waits for the other, and each count is what is evaluated."""
 
 from __future__ import annotations
 

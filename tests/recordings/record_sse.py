@@ -42,9 +42,8 @@ _NEW_EACH_TIME = re.compile(r'\b(msg|toolu|req)_[0-9A-Za-z]{24}|(?<="signature":
 
 def masked(stream: bytes) -> bytes:
     """The same stream with ids and signatures that are always the same."""
-    return _NEW_EACH_TIME.sub(
-        lambda found: f"{found[1]}_{'0' * 24}" if found[1] else "c2lnbmVk", stream.decode()
-    ).encode()
+    text = _NEW_EACH_TIME.sub(lambda found: f"{found[1]}_{'0' * 24}" if found[1] else "c2lnbmVk", stream.decode())
+    return text.encode()
 
 
 def stream_of(door: Door, name: str) -> bytes:

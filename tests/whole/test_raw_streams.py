@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from nbllama.wire.events import ContentBlockDelta, Event, Ping
 from tests.answer.context_view import N_COUNTS, bodies
 from tests.recordings.record_sse import REQUESTS, script_in, stream_of
-from tests.serve_process import Door, serving
+from tests.serve_process import TOKEN, Door, serving
 from tests.wire.test_recordings import events_of, recorded
 
 
@@ -52,6 +53,24 @@ def without_counts(value: Any) -> Any:
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_live_stream_has_the_recorded_shape(door: Door, name: str) -> None:
     assert shape(events_of(stream_of(door, name))) == shape(events_of(recorded(name)))
+
+
+def test_what_changes_nothing_is_named_with_every_kind_of_answer(door: Door) -> None:
+    body = {"model": "any", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "colour": "red"}
+    edits: dict[str, Any] = {"context_management": {"edits": []}}
+    for path, fields in (("", {}), ("", {"stream": True}), ("/count_tokens", {})):
+        headers = {"x-api-key": TOKEN, "anthropic-beta": "new-2027-01-01,pdfs-2024-09-25", "anthropic-version": "2099"}
+        request = urllib.request.Request(
+            f"{door.url}/v1/messages{path}?beta=true", json.dumps(body | edits | fields).encode(), headers
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.headers["nbllama-ignored"] == "colour, context_management, anthropic-beta (new-2027-01-01)"
+            assert answer.headers["nbllama-model"] == "recorded"
+            assert answer.headers["request-id"].startswith("req_")
+            said = answer.read()
+        assert (b'"context_management"' in said) and (b'"applied_edits"' in said) == (not path)
+    trace = door.request("/nbllama/traces")["traces"][0]
+    assert door.request(f"/nbllama/traces/{trace['id']}")["ignored"][-1] == "anthropic-beta (new-2027-01-01)"
 
 
 def test_24_counts_at_once_leave_a_stream_as_it_is(door: Door) -> None:

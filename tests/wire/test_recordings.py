@@ -52,7 +52,9 @@ def event_of(data: dict[str, Any]) -> Event:
             return ContentBlockStop(data["index"])
         case "message_delta":
             delta = data["delta"]
-            return MessageDelta(delta["stop_reason"], delta["stop_sequence"], data["usage"])
+            return MessageDelta(
+                delta["stop_reason"], delta["stop_sequence"], data["usage"], data.get("context_management")
+            )
         case "message_stop":
             return MessageStop()
         case "ping":
