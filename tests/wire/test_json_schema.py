@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator, SchemaError
+from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]
 
 from nbllama.wire.errors import InvalidRequest
 from nbllama.wire.json_schema import is_schema
