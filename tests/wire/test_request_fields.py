@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ QUOTED: dict[str, Any] = {
     "source": {"type": "text", "media_type": "text/plain", "data": "d"},
     "citations": {"enabled": True},
 }
+PAGE: dict[str, Any] = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "browser_state"}]}
 JSON: dict[str, Any] = {"type": "json_schema", "schema": {"type": "object"}}
 BUDGET: dict[str, Any] = {"type": "enabled", "budget_tokens": 1024}
 
@@ -114,6 +116,10 @@ def parse(**fields: Any) -> MessagesRequest:
         (
             {"messages": [{"role": "user", "content": [{"type": "container_upload", "file_id": "f"}]}]},
             "messages.0.content.0: `container_upload` blocks need tools of Anthropic's, which are not here",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": [CALL]}, {"role": "user", "content": [PAGE]}]},
+            "messages.1.content.0: `browser_state` blocks need tools of Anthropic's, which are not here",
         ),
         (
             {"messages": [{"role": "user", "content": [QUOTED]}], "output_config": {"format": JSON}},
@@ -216,3 +222,18 @@ def test_counting_takes_a_whole_request_and_checks_what_makes_the_prompt() -> No
     assert parse_count_tokens_request(data(thinking=BUDGET, max_tokens=1)).thinking_enabled
     with pytest.raises(InvalidRequest, match="messages: at least one message is required"):
         parse_count_tokens_request(data(messages=[]))
+
+
+def test_counting_tolerates_what_only_an_answer_needs() -> None:
+    fields: dict[str, Any] = {"compaction": {"type": "summarize"}, "mcp_servers": [{"type": "url", "name": "n"}]}
+
+    assert parse_count_tokens_request(data(**fields)).ignored == ["compaction", "mcp_servers"]
+    for name, value in fields.items():
+        with pytest.raises(InvalidRequest, match=f"{name}: not supported"):
+            parse(**{name: value})
+
+
+@pytest.mark.parametrize("parse_body", [parse_messages_request, parse_count_tokens_request])
+def test_our_own_field_is_checked_wherever_it_is_sent(parse_body: Callable[[bytes], object]) -> None:
+    with pytest.raises(InvalidRequest, match="nbllama: Input should be a valid dictionary"):
+        parse_body(data(nbllama=True))
