@@ -320,7 +320,9 @@ class Answer:
         if finished is not None:
             self._usage.output_tokens = finished.n_generated
         usage = self._usage.to_dict(final=True)
-        return [*events, MessageDelta(stop_reason, accepted.stops.matched, usage), MessageStop()]
+        # Nothing is cut out of a conversation here: whoever asked for it is told so.
+        edited: dict[str, Any] | None = None if self.request.context_management is None else {"applied_edits": []}
+        return [*events, MessageDelta(stop_reason, accepted.stops.matched, usage, edited), MessageStop()]
 
     def _stop_reason(self, accepted: Accepted, finished: Finished | None) -> str:
         if accepted.stops.matched is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from nbllama.answer.trace import TraceStore
 from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
+from nbllama.wire.ignored import ignored_betas
 from nbllama.wire.records import RequestRecord
 from nbllama.wire.requests import MessagesRequest, messages_request, parse_count_tokens_request
 from nbllama.wire.validation import parse_json
@@ -66,6 +67,8 @@ class Counted:
     input_tokens: int
     model_id: str
     ignored: list[str]
+    edits_context: bool = False
+    """Whether context management was asked for, which the API answers in a field of its own."""
 
 
 class Service:
@@ -108,8 +111,22 @@ class Service:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout)
 
-    async def messages(self, body: bytes, *, client: str, request_id: str, default_model: str | None = None) -> Answer:
-        """Accepts a request, or raises the ApiError that refuses it. `default_model` is its door's own reference.
+    @property
+    def lenient(self) -> bool:
+        """Whether what only the real API refuses is taken."""
+        return self._lenient
+
+    async def messages(
+        self,
+        body: bytes,
+        *,
+        client: str,
+        request_id: str,
+        default_model: str | None = None,
+        betas: Sequence[str] = (),
+    ) -> Answer:
+        """Accepts a request, or raises the ApiError that refuses it. `default_model` is its door's own reference,
+        `betas` are the headers `anthropic-beta`.
 
         With the model loaded, everything that can be refused is refused here. A stream that must wait for the model
         is accepted at once, so that its headers and pings can flow, and tells a failure in the stream.
@@ -117,6 +134,7 @@ class Service:
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
         sent, request = await _parsed(functools.partial(_read, lenient=self._lenient), body)
+        request.ignored.extend(ignored_betas(betas))
         notes = self._signer.check(request)
         entry = self._entry_for(request.model, default_model)
         kept, warnings = self._traces.request(sent, len(body))
@@ -150,7 +168,9 @@ class Service:
         """What `counted` says, as the API's JSON."""
         return {"input_tokens": (await self.counted(body, client=client, default_model=default_model)).input_tokens}
 
-    async def counted(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
+    async def counted(
+        self, body: bytes, *, client: str, default_model: str | None = None, betas: Sequence[str] = ()
+    ) -> Counted:
         """Counts the exact prompt, beside any running decode."""
         request = await _parsed(functools.partial(parse_count_tokens_request, lenient=self._lenient), body)
         self._signer.check(request)
@@ -161,7 +181,8 @@ class Service:
             _, encoded = await asyncio.to_thread(encode, model, request, client)
         except Exception as error:
             raise to_api_error(error) from error
-        return Counted(len(encoded.ids), entry.source.id, request.ignored)
+        ignored = [*request.ignored, *ignored_betas(betas)]
+        return Counted(len(encoded.ids), entry.source.id, ignored, request.context_management is not None)
 
     def models(self) -> list[dict[str, Any]]:
         """ModelInfo of every model, the default first."""

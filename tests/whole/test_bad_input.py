@@ -64,6 +64,16 @@ def test_methods_that_are_none(doors: Doors, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("path", ["batches", "batches/b", "batches/b/cancel", "batches/b/results", "../files"])
+def test_batches_and_files_are_404(doors: Doors, name: str, path: str) -> None:
+    path = f"/v1/messages/{path}".replace("/messages/../", "/")
+    for method in ("GET", "POST", "DELETE"):
+        reply = doors[name].post(path, b"{}", method=method)
+        reply.check(404)
+        assert reply.json["error"]["type"] == "not_found_error"
+
+
+@pytest.mark.parametrize("name", PATHS)
 def test_a_body_of_40_mb(doors: Doors, name: str) -> None:
     door, body = doors[name], b'{"model": "' + b"x" * 40_000_000
     with Neighbour(door):
