@@ -63,6 +63,10 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
+
     def __call__(self) -> None:
         if self._passes:
             self._passes -= 1
@@ -336,3 +340,27 @@ def test_the_worker_is_killed(model: str, tmp_path: Path) -> None:
     assert [name for name in events if name in ("message_stop", "error")] == ["error"]
     assert events[-1] == "error"
     assert again["content"] == first["content"]
+
+
+def test_counting_does_not_wait_for_the_engine(worker: Worker) -> None:
+    """Twenty-four counts answer while a decode step is held, as many as a client may send at once."""
+    worker.gate.shut(after=2)
+    events: list[ServerSentEvent] = []
+    reader = threading.Thread(target=lambda: events.extend(worker.stream(PRIME)))
+    reader.start()
+    assert worker.gate.waiting.wait(30)
+    question = {"model": "any", "messages": [{"role": "user", "content": PRIME}], "tools": [TOOL]}
+    with concurrent.futures.ThreadPoolExecutor(24) as clients:
+        counting = [clients.submit(count, worker.endpoint, question) for _ in range(24)]
+        counts = {future.result(60) for future in counting}
+    held = not worker.gate.is_open
+    worker.gate.open()
+    reader.join(30)
+
+    assert held and len(counts) == 1 and counts.pop() > 20
+    check_one_end(events, "message_stop")
+
+
+def count(endpoint: connection.Endpoint, question: dict[str, Any]) -> int:
+    answer = connection.request_json(endpoint, "POST", "/v1/messages/count_tokens", question)
+    return int(answer["input_tokens"])
