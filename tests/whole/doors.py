@@ -19,7 +19,14 @@ from tests.cli.test_serve import Place
 from tests.server.test_jupyter_server import BASE_URL, TOKEN, jupyter
 from tests.whole.raw_http import Door, read_answer
 
-PLACES = {"(.+)": "x", "([^/]+)": "x", "(?:api/hello)?": "api/hello", "(?:/(?P<model>[^/]+))?": "/x", "(?:/.*)?": "/x"}
+PLACES = {
+    "([^/]+)/cancel": "x/cancel",
+    "(.+)": "x",
+    "([^/]+)": "x",
+    "(?:api/hello)?": "api/hello",
+    "(?:/(?P<model>[^/]+))?": "/x",
+    "(?:/.*)?": "/x",
+}
 PLACES |= {"(?P<path>/.+)": "/traces", "/(?:v1|nbllama)/.+": "/v1/nothing", ".*": "favicon.ico"}
 WORDS = "one two three four five six seven eight"
 
