@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Library → the only places that may import it.
 DOORS: dict[str, set[str]] = {
-    "llama_cpp": {"engine/llama_runtime.py"},
+    "llama_cpp": {"engine/llama_runtime.py", "engine/llama_sampler.py", "engine/llama_vocabulary.py"},
     "llguidance": {"chat/grammar.py"},
     "jinja2": {"chat"},
     "pydantic": {"wire"},

@@ -30,6 +30,7 @@ from nbllama.chat.stop_sequences import StopMatcher
 from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Started, Tokens
 from nbllama.engine.loop import EngineLoop
 from nbllama.wire.answers import MessageBuilder, Usage, new_message
+from nbllama.wire.content import ToolUseBlock
 from nbllama.wire.errors import ApiError, ServerFault
 from nbllama.wire.events import ErrorEvent, Event, MessageDelta, MessageStart, MessageStop, Ping
 from nbllama.wire.requests import MessagesRequest
@@ -168,7 +169,12 @@ class Answer:
             encoded=encoded,
             stops=StopMatcher(self.request.stop_sequences),
             parser=StreamParser(model.template.format, prompt.tail, {tool.name: tool.input_schema for tool in offered}),
-            writer=BlockWriter(thinking_of(self.request), one_call=one_call, sign=self._signer.sign),
+            writer=BlockWriter(
+                thinking_of(self.request),
+                one_call=one_call,
+                taken=_call_ids(self.request),
+                sign=self._signer.sign,
+            ),
             # Aside: a grammar may have to be compiled.
             guide=await asyncio.to_thread(guide_of, self.request, model, prompt.tail),
             kept=kept_tokens(self.request.breakpoints, prompt, encoded.ids, model.vocabulary.piece),
@@ -326,3 +332,8 @@ class Answer:
         if finished is not None and finished.reason == "context":
             return "model_context_window_exceeded"
         return "tool_use" if accepted.writer.n_calls else "end_turn"
+
+
+def _call_ids(request: MessagesRequest) -> list[str]:
+    """Those of the conversation so far."""
+    return [block.id for message in request.messages for block in message.content if isinstance(block, ToolUseBlock)]

@@ -23,6 +23,7 @@ class BlockWriter:
 
     `thinking` says what becomes of thinking: shown, omitted (a block with a signature and no text), or hidden
     (no block at all, because the request switched thinking off). With `one_call` the answer is over after a call.
+    A model's own id for a call is kept unless it is one of those `taken`: some count from 0 in each answer.
     """
 
     def __init__(
@@ -30,9 +31,11 @@ class BlockWriter:
         thinking: Literal["shown", "omitted", "hidden"],
         *,
         one_call: bool = False,
+        taken: Iterable[str] = (),
         sign: Callable[[bytes], str] | None = None,
     ) -> None:
         self._thinking = thinking
+        self._taken = set(taken)
         self._sign = sign or Signer().sign
         self._one_call = one_call
         self._index = -1
@@ -98,7 +101,9 @@ class BlockWriter:
     def _start_call(self, name: str, id: str | None) -> list[Event]:
         self._arguments = PartialJson()
         self.n_calls += 1
-        block: dict[str, object] = {"type": "tool_use", "id": id or new_id("toolu"), "name": name, "input": {}}
+        id = id if id and id not in self._taken else new_id("toolu")
+        self._taken.add(id)
+        block: dict[str, object] = {"type": "tool_use", "id": id, "name": name, "input": {}}
         return [*self._open_block("tool_use", block), *self._delta("input_json_delta", "partial_json", "", empty=True)]
 
     def _open_block(self, kind: BlockKind, block: dict[str, object]) -> list[Event]:

@@ -20,6 +20,8 @@ ARGUMENT = "zq_argument"
 class Capabilities:
     """`system` says where system messages may stand; calls that the template drops are shown as text instead.
 
+    `text_beside_calls`: a message may have both; `assistant_first`: a conversation may begin with an answer;
+    `described_arguments`: each must have a description; `images`: a user's content may be a list with images in it.
     A template that takes no user message after a tool result (`text_after_results`) gets its text as the result's end.
     """
 
@@ -33,14 +35,55 @@ class Capabilities:
     content_beside_calls: str | None = ""
     short_ids: bool = False
     reasoning: bool = False
+    text_beside_calls: bool = True
+    assistant_first: bool = True
+    described_arguments: bool = False
+    images: bool = False
 
 
 def probe(renderer: Renderer) -> Capabilities:
     """Some fifteen small renderings. Raises ChatError where not even one user message can be rendered."""
     renderer.render([user_message()])
     can = Capabilities(system=_probe_system(renderer), tools=_probe_tools(renderer))
+    can = replace(can, described_arguments=can.tools and _needs_descriptions(renderer))
     can = _probe_calls(renderer, can)
-    return replace(can, reasoning=_shows(renderer, [user_message(), answer_message(THOUGHT)], THOUGHT))
+    return replace(
+        can,
+        reasoning=_shows(renderer, [user_message(), answer_message(THOUGHT)], THOUGHT),
+        assistant_first=_probe_assistant_first(renderer),
+        images=_probe_images(renderer),
+    )
+
+
+def _probe_assistant_first(renderer: Renderer) -> bool:
+    """False only where an empty message of the user's before it helps."""
+    begun = [answer_message(), user_message()]
+    return _shows(renderer, begun, ANSWER, USER) or not _shows(
+        renderer, [{"role": "user", "content": ""}, *begun], ANSWER, USER
+    )
+
+
+def image_part() -> dict[str, Any]:
+    """An image in a user's content, by all the names that templates look for; they write a placeholder for it."""
+    return {"type": "image", "image": "", "image_url": {"url": ""}}
+
+
+def _probe_images(renderer: Renderer) -> bool:
+    text = {"type": "text", "text": USER}
+    plain, with_image = (
+        _rendered_or_none(renderer, [{"role": "user", "content": parts}]) for parts in ([text], [text, image_part()])
+    )
+    if plain is None or with_image is None or plain == with_image:
+        return False
+    # Printed as data, or its text left out: the template does not know such lists.
+    return USER in with_image and "'type'" not in with_image and '"type"' not in with_image
+
+
+def _rendered_or_none(renderer: Renderer, messages: list[dict[str, Any]]) -> str | None:
+    try:
+        return renderer.render(messages)
+    except ChatError:
+        return None
 
 
 def user_message() -> dict[str, Any]:
@@ -96,13 +139,26 @@ def _probe_system(renderer: Renderer) -> Literal["anywhere", "first", "nowhere"]
     if not _shows(renderer, [dict(system), user_message()], SYSTEM, USER):
         return "nowhere"
     later = [user_message(), answer_message(), dict(system), user_message()]
-    first = {"role": "system", "content": "You are helpful."}
-    return "anywhere" if _shows(renderer, [first, *later], SYSTEM) else "first"
+    first = {"role": "system", "content": LATER}
+    text = _rendered_or_none(renderer, [first, *later]) or ""
+    # Some templates gather them at the front, or let the last one replace the others.
+    return "anywhere" if LATER in text and text.find(SYSTEM) > text.find(ANSWER) >= 0 else "first"
 
 
 def _probe_tools(renderer: Renderer) -> bool:
     """Shown with the tools and not without: some templates print them only in the presence of a system message."""
     return _shows(renderer, [user_message()], TOOL, tools=True)
+
+
+def _needs_descriptions(renderer: Renderer) -> bool:
+    tools = sentinel_tools()
+    for tool in tools:
+        del tool["function"]["parameters"]["properties"][ARGUMENT]["description"]
+    try:
+        renderer.render([user_message()], tools)
+    except ChatError:
+        return True
+    return False
 
 
 def _probe_calls(renderer: Renderer, can: Capabilities) -> Capabilities:
@@ -111,11 +167,14 @@ def _probe_calls(renderer: Renderer, can: Capabilities) -> Capabilities:
         if _shows_call(renderer, shape):
             results = _shows(renderer, call_messages(shape, TOOL, results=True), RESULT, tools=True)
             later = {"role": "user", "content": LATER}
+            both = call_messages(shape, TOOL)
+            both[-1]["content"] = ANSWER
             return replace(
                 shape,
                 calls=True,
                 two_calls=_count(renderer, call_messages(shape, TOOL, TOOL_2), VALUE) >= 2,
                 results=results,
+                text_beside_calls=_count(renderer, both, VALUE) > 0,
                 text_after_results=_shows(
                     renderer, [*call_messages(shape, TOOL, results=True), later], LATER, tools=True
                 ),

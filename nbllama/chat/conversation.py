@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbllama.chat.capabilities import Capabilities
+from nbllama.chat.capabilities import Capabilities, image_part
 from nbllama.chat.errors import UnsupportedContent
 from nbllama.chat.format import JSON_IN_TAGS, Format
 from nbllama.chat.prompt import Origin
+from nbllama.chat.reshaping import reshaped
 from nbllama.chat.server_results import readable
 from nbllama.chat.text_tools import call_text, describe_tools, result_text
 from nbllama.wire.content import (
@@ -33,6 +34,8 @@ Write = Callable[[str, Origin], str]
 """How a text that is not the template's enters the prompt: as it is, with its control tokens broken, or marked."""
 
 Message = dict[str, Any]
+IMAGE = "[image]"
+"""Stands for an image where the template has no placeholder of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,21 @@ class _Turn:
     blocks: list[tuple[Any, Origin]] = field(default_factory=list)
 
 
-def converse(request: CountTokensRequest, can: Capabilities, format: Format, write: Write) -> Conversation:
-    """Raises UnsupportedContent for images and the like. Every text of the request passes through `write` once."""
-    return _Builder(request, can, format, write).build()
+def converse(
+    request: CountTokensRequest, can: Capabilities, format: Format, write: Write, *, images: bool = False
+) -> Conversation:
+    """Raises UnsupportedContent for documents that are no text, and for images unless they may become placeholders.
+
+    Every text of the request passes through `write` once.
+    """
+    return _Builder(request, can, format, write, images=images).build()
 
 
 class _Builder:
-    def __init__(self, request: CountTokensRequest, can: Capabilities, format: Format, write: Write) -> None:
+    def __init__(
+        self, request: CountTokensRequest, can: Capabilities, format: Format, write: Write, *, images: bool
+    ) -> None:
+        self._images = images
         self._request = request
         self._can = can
         self._format = format
@@ -67,7 +78,7 @@ class _Builder:
         self._names: dict[str, str] = {}
 
     def build(self) -> Conversation:
-        turns = list(_turns(self._request, self._can))
+        turns = list(_turns(self._request, self._can, self._images))
         prefill_turn = turns.pop() if turns and turns[-1].role == "assistant" else None
         tools = [self._tool(tool) for tool in self._request.tools]
         system = self._system(tools)
@@ -76,6 +87,7 @@ class _Builder:
             messages += self._messages(turn)
         if self._can.system == "nowhere" and system:
             messages = _merge_into_first_user(messages)
+        messages = reshaped(messages, self._can)
         prefill = self._prefill(prefill_turn) if prefill_turn else ""
         return Conversation(messages, tools if tools and self._can.tools else None, prefill)
 
@@ -94,6 +106,10 @@ class _Builder:
             "description": self._write(_description(tool), origin),
             "parameters": self._schema(tool.input_schema, origin),
         }
+        if self._can.described_arguments:
+            for argument in function["parameters"].get("properties", {}).values():
+                if isinstance(argument, dict):
+                    argument.setdefault("description", "")
         return {"type": "function", "function": function}
 
     def _schema(self, value: Any, origin: Origin, key: str = "") -> Any:
@@ -130,7 +146,19 @@ class _Builder:
         if messages and text and not self._can.text_after_results:
             messages[-1]["content"] += f"\n\n{text}"
             return messages
+        if self._can.images and any(isinstance(block, ImageBlock) for block, _ in turn.blocks):
+            return [*messages, {"role": "user", "content": self._parts(turn.blocks)}]
         return [*messages, {"role": "user", "content": text}] if text else messages
+
+    def _parts(self, blocks: list[tuple[Any, Origin]]) -> list[dict[str, Any]]:
+        """Text and images in their order."""
+        return [
+            image_part()
+            if isinstance(block, ImageBlock)
+            else {"type": "text", "text": self._write(_text_of(block), origin)}
+            for block, origin in blocks
+            if _is_text(block)
+        ]
 
     def _result(self, block: ToolResultBlock, origin: Origin) -> Message:
         return {
@@ -201,7 +229,7 @@ KEY = Origin("key")
 """For names that a template may look up or compare: control tokens in them are broken, but nothing marks them."""
 
 
-def _turns(request: CountTokensRequest, can: Capabilities) -> Iterator[_Turn]:
+def _turns(request: CountTokensRequest, can: Capabilities, images: bool) -> Iterator[_Turn]:
     turn: _Turn | None = None
     summary = _last_summary(request)
     last_user = max((i for i, message in enumerate(request.messages) if message.role == "user"), default=-1)
@@ -222,7 +250,7 @@ def _turns(request: CountTokensRequest, can: Capabilities) -> Iterator[_Turn]:
                 yield turn
             turn = _Turn(role)
         for position, block in kept:
-            _check(block, f"messages.{index}.content.{position}")
+            _check(block, f"messages.{index}.content.{position}", images)
             turn.blocks.append((block, Origin(kind, index, position)))
     if turn is not None:
         yield turn
@@ -245,26 +273,29 @@ def _description(tool: Any) -> str:
     return "\n".join([*([text] if text else []), "Examples of input:", *examples]) if examples else text
 
 
-def _check(block: Any, path: str) -> None:
+def _check(block: Any, path: str, images: bool) -> None:
     parts = block.content if isinstance(block, ToolResultBlock) else [block]
     for part in parts:
-        if isinstance(part, ImageBlock):
+        if isinstance(part, ImageBlock) and not images:
             raise UnsupportedContent(f"{path}: this model has no vision: it cannot be shown an image")
         if isinstance(part, DocumentBlock) and _document_text(part) is None:
             kind = part.source.get("media_type") or part.source.get("type")
             raise UnsupportedContent(f"{path}: this model cannot read documents of type {kind}, only plain text")
 
 
-_TEXTS = TextBlock | DocumentBlock | SearchResultBlock | ServerToolUseBlock | ServerToolResultBlock
+_TEXTS = TextBlock | DocumentBlock | SearchResultBlock | ServerToolUseBlock | ServerToolResultBlock | ImageBlock
 
 
 def _is_text(block: Any) -> bool:
+    """What is shown as text; images are only there where they may be, and where nothing else stands for them."""
     return isinstance(block, _TEXTS) or (isinstance(block, CompactionBlock) and bool(block.content))
 
 
 def _text_of(block: Any) -> str:
     if isinstance(block, TextBlock):
         return block.text
+    if isinstance(block, ImageBlock):
+        return IMAGE
     if isinstance(block, SearchResultBlock):
         return "\n".join([block.title, block.source, *(part.text for part in block.content)])
     if isinstance(block, ToolReferenceBlock):

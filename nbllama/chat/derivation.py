@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +18,7 @@ from nbllama.chat.format import JSON_IN_TAGS, Calls, Format
 from nbllama.chat.renderer import Renderer
 
 OTHER_CALLS = "the model's tool calls are in a form that is not understood: they arrive as text"
+_HTML = ("<s>", "</s>")
 NOT_READ_BACK = "what this template renders is not read back for: "
 
 
@@ -34,10 +36,10 @@ def derive(renderer: Renderer, can: Capabilities, *, eos: str = "", given: Forma
     """Never raises: what is not understood is said in `warnings`."""
     samples = Samples(renderer, can)
     if given is not None:
-        return _tested(samples, given, "given")
+        return _tested(samples, given, "given", eos)
     description = described(renderer.source)
     if description is not None:
-        return _tested(samples, description.format, "described")
+        return _tested(samples, description.format, "described", eos)
     turn = derive_turn(samples)
     calls = _calls(renderer, can, samples, turn, eos)
     format = Format(
@@ -45,12 +47,12 @@ def derive(renderer: Renderer, can: Capabilities, *, eos: str = "", given: Forma
         calls=calls,
         content=turn.content,
         header=turn.header,
-        swallow=(*turn.swallow, *(_stray(calls) if calls else ())),
+        swallow=_ends_that_are_no_text((*turn.swallow, *(_stray(calls) if calls else ())), eos),
         tools_end_think=calls is not None and (calls.syntax == "tagged" or bool(calls.id_prefix)),
     )
     if not can.calls:
-        return _tested(samples, format, "derived" if can.tools else "default")
-    return _believed(samples, amended(format, renderer.source))
+        return _tested(samples, format, "derived" if can.tools else "default", eos)
+    return _believed(samples, amended(format, renderer.source), eos)
 
 
 def _calls(renderer: Renderer, can: Capabilities, samples: Samples, turn: Turn, eos: str) -> Calls | None:
@@ -60,6 +62,11 @@ def _calls(renderer: Renderer, can: Capabilities, samples: Samples, turn: Turn, 
     if turn.think:
         ends.pop(turn.think.close, None)
     return derive_calls(samples, turn, tuple(end for end in ends if end))
+
+
+def _ends_that_are_no_text(ends: Sequence[str], eos: str) -> tuple[str, ...]:
+    """The model's own end of text never arrives as text: where it is spelled, as HTML's `</s>` is, it is meant."""
+    return tuple(end for end in ends if end not in (eos, *_HTML))
 
 
 def _stray(calls: Calls) -> list[str]:
@@ -74,17 +81,19 @@ def _speaks_of_default_tags(renderer: Renderer) -> bool:
         return False
 
 
-def _tested(samples: Samples, format: Format, source: Literal["described", "derived", "default", "given"]) -> Derived:
-    checks = tuple(self_test(samples, format)) if source != "default" else ()
+def _tested(
+    samples: Samples, format: Format, source: Literal["described", "derived", "default", "given"], eos: str
+) -> Derived:
+    checks = tuple(self_test(samples, format, (eos, *_HTML))) if source != "default" else ()
     failed = [check.name for check in checks if check.passed is False]
     warnings = [OTHER_CALLS] if format.family == "none" else []
     warnings += [NOT_READ_BACK + ", ".join(failed)] if failed else []
     return Derived(format, source, checks, tuple(warnings))
 
 
-def _believed(samples: Samples, format: Format) -> Derived:
+def _believed(samples: Samples, format: Format, eos: str) -> Derived:
     """A format whose calls do not read back would lose text: then they stay text."""
-    derived = _tested(samples, format, "derived")
+    derived = _tested(samples, format, "derived", eos)
     if any(check.passed is False and check.name in _NEEDED for check in derived.checks):
         failed = [check.name for check in derived.checks if check.passed is False]
         warning = f"{OTHER_CALLS} (not read back: {', '.join(failed)})"

@@ -18,7 +18,7 @@ class Renderer:
     def __init__(self, source: str, *, bos: str, eos: str) -> None:
         if len(source) > MAX_SOURCE_CHARS:
             raise ChatError("the chat template is too long")
-        self.source = source
+        self.source, self.bos = source, bos
         self._constants = {"bos_token": bos, "eos_token": eos}
         # firefunction-v2 wants its tools as text under this name, and the date.
         self._wants_functions = "functions" in source

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from nbllama.chat.capabilities import probe
 from nbllama.chat.control_tokens import ControlTokens
 from nbllama.chat.conversation import KEY, Conversation, Write, converse
-from nbllama.chat.derivation import derive
 from nbllama.chat.errors import ChatError, TemplateFailed, TemplateRefused, UnsupportedContent
 from nbllama.chat.format import Format
 from nbllama.chat.origins import Found, Marks, PrivateCharacters, cover, private_characters, search
 from nbllama.chat.prompt import Origin, Prompt
 from nbllama.chat.renderer import Renderer
 from nbllama.chat.tail import tail_of
+from nbllama.chat.understanding import understand
 from nbllama.wire.requests import CountTokensRequest, MessagesRequest
 
 CHATML = """\
@@ -37,8 +36,7 @@ class ChatTemplate:
     ) -> None:
         self._renderer = Renderer(source or CHATML, bos=bos, eos=eos)
         self._control = ControlTokens([*control_tokens, bos, eos])
-        self._can = probe(self._renderer)
-        self.derived = derive(self._renderer, self._can, eos=eos, given=format)
+        self._can, self.derived = understand(self._renderer, eos=eos, given=format)
         self.format = self.derived.format
         self.warnings = list(self.derived.warnings)
         if not source and format is None:
@@ -54,10 +52,13 @@ class ChatTemplate:
         """Whether thinking can be told from text."""
         return self.format.think is not None
 
-    def render(self, request: MessagesRequest | CountTokensRequest) -> Prompt:
-        """The prompt of a request. Raises TemplateRefused, TemplateFailed, UnsupportedContent."""
+    def render(self, request: MessagesRequest | CountTokensRequest, *, images: bool = False) -> Prompt:
+        """The prompt of a request. Raises TemplateRefused, TemplateFailed, UnsupportedContent.
+
+        With `images` each becomes a placeholder, for inspection: no model sees it.
+        """
         try:
-            return _Rendering(self, request).prompt()
+            return _Rendering(self, request, images=images).prompt()
         except (TemplateRefused, UnsupportedContent):
             raise
         except ChatError as error:
@@ -67,7 +68,8 @@ class ChatTemplate:
 class _Rendering:
     """One request on its way through a template, rendered twice: once to be read, once with marks (see origins.py)."""
 
-    def __init__(self, template: ChatTemplate, request: CountTokensRequest) -> None:
+    def __init__(self, template: ChatTemplate, request: CountTokensRequest, *, images: bool) -> None:
+        self._images = images
         self._template = template
         self._request = request
         self._texts: list[tuple[str, Origin]] = []
@@ -94,7 +96,7 @@ class _Rendering:
         return text.replace(self._private.breaker, "")
 
     def _converse(self, write: Write) -> Conversation:
-        return converse(self._request, self._template._can, self._template.format, write)
+        return converse(self._request, self._template._can, self._template.format, write, images=self._images)
 
     def _collect(self, text: str, origin: Origin) -> str:
         self._texts.append((text, origin))

@@ -43,4 +43,4 @@ def _prompt(template: ChatTemplate, request: Any) -> str:
         raise UsageError("a request should be a JSON object")
     # What says nothing about the prompt may be left out.
     whole = {"model": "none", "max_tokens": 1_000_000, **request}
-    return template.render(parse_messages_request(json.dumps(whole).encode())).text
+    return template.render(parse_messages_request(json.dumps(whole).encode()), images=True).text

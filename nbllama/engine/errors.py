@@ -39,6 +39,13 @@ class DecodeFailed(EngineError):
         self.code = code
 
 
+class DecodeAborted(EngineError):
+    """The decode was interrupted. How much of its batch lies in the cells is unknown."""
+
+    def __init__(self) -> None:
+        super().__init__("the decode was interrupted")
+
+
 class LoadFailed(EngineError):
     """The file is missing, broken, or does not fit into memory."""
 

@@ -1,10 +1,11 @@
-"""One model in the engine: its runtime, its books, and what a step does with them. Engine thread only."""
+"""One model in the engine: its runtime, its books, what a step does with them. Engine thread, but for `in_flight`."""
 
 from __future__ import annotations
 
 import time
 
-from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, NoCells
+from nbllama.engine.errors import DecodeAborted, DecodeFailed, EngineError, EngineStopped, NoCells
+from nbllama.engine.in_flight import InFlight
 from nbllama.engine.jobs import Failed, Finished, FinishReason, Job, Progress, Started, Tokens
 from nbllama.engine.prefix_store import WORTH_TOKENS, PrefixStore
 from nbllama.engine.runtime import Runtime
@@ -16,6 +17,8 @@ from nbllama.engine.slots import Placement, SlotTable
 # about 64 tokens cost prefill speed (measured: 512/128/64/32/16 tokens a chunk: 144/146/137/132/108 tokens/s).
 PREFILL_SECONDS_BESIDE_OTHERS = 0.25
 SMALLEST_CHUNK = 16
+# Before anything was measured: whole batches beside a stream would stop it for as long as they take.
+FIRST_CHUNK = 64
 # So many cells may lie idle beside those who compute: at 512, a step of a 0.6B model is 1 % slower, a prefill 2 %.
 IDLE_CELLS = 512
 
@@ -27,13 +30,12 @@ class Lane:
         info = runtime.info
         self.runtime = runtime
         self._store = PrefixStore(cache_bytes)
-        self.scheduler = Scheduler(SlotTable(info.max_sequences, can_share=info.can_share), n_batch=info.n_batch)
+        slots = SlotTable(info.max_sequences, can_share=info.can_share)
+        self.scheduler = Scheduler(slots, n_batch=info.n_batch, n_cells=info.n_cells)
+        self.in_flight = InFlight(runtime.interrupt)
         self._seconds_per_prefill_token = 0.0
         self._touched: dict[int, Sequence] = {}
         self._queue_changed = False
-        # After a preemption nobody is let in before somebody has left: who was sent away would take the cells again
-        # in the next step, and nobody would get anywhere.
-        self._crowded = False
 
     @property
     def has_work(self) -> bool:
@@ -53,6 +55,7 @@ class Lane:
         if sequence := self.scheduler.find(job_id):
             self._finish(sequence, "cancelled")
             self._queue_changed = True
+        self.in_flight.forget(job_id)
 
     def fail_all(self, error: EngineError) -> None:
         """Ends every job with an error."""
@@ -69,9 +72,12 @@ class Lane:
         """Admit, plan, decode, sample, and hand out: the engine's heart."""
         self._admit()
         step = self.scheduler.next_step(self._prefill_budget())
-        if step is not None and self._decode(step):
-            self.scheduler.complete(step)
-            self._sample(step)
+        if step is None:
+            return
+        with self.in_flight.step(share.sequence.job.id for share in step.shares) as wanted:
+            if wanted and self._decode(step):
+                self.scheduler.complete(step)
+                self._sample(step)
 
     def collect(self) -> list[Sequence]:
         """The sequences that something happened to since the last call."""
@@ -86,7 +92,7 @@ class Lane:
 
     def _admit(self) -> None:
         n_running = len(self.scheduler.running)
-        while not self._crowded and self._bring_back() and (placement := self.scheduler.can_admit()):
+        while self._bring_back() and (placement := self.scheduler.can_admit()):
             slot = self.scheduler.slots[placement.slot]
             if 2 * placement.keep < len(slot.tokens):
                 # Another conversation's: it comes back.
@@ -164,8 +170,10 @@ class Lane:
 
     def _prefill_budget(self) -> int:
         alone = not any(sequence.decodes for sequence in self.scheduler.running)
-        if alone or not self._seconds_per_prefill_token:
+        if alone:
             return self.runtime.info.n_batch
+        if not self._seconds_per_prefill_token:
+            return FIRST_CHUNK
         return max(SMALLEST_CHUNK, int(PREFILL_SECONDS_BESIDE_OTHERS / self._seconds_per_prefill_token))
 
     def _decode(self, step: Step) -> bool:
@@ -174,6 +182,9 @@ class Lane:
             self.runtime.decode(step.rows)
         except NoCells:
             self._make_room()
+            return False
+        except DecodeAborted:
+            self._roll_back(step)
             return False
         except DecodeFailed as error:
             for share in step.shares:
@@ -187,6 +198,17 @@ class Lane:
             self._seconds_per_prefill_token = (time.perf_counter() - began) / step.n_prefill
         return True
 
+    def _roll_back(self, step: Step) -> None:
+        """Takes out of the cells whatever an interrupted decode left there."""
+        for share in step.shares:
+            sequence = share.sequence
+            if (slot := sequence.slot) is None:
+                continue
+            # A state that cannot be cut may be written half.
+            if not self.runtime.info.can_share or not self.runtime.cut(slot, sequence.computed):
+                self._forget(slot)
+                sequence.computed = 0
+
     def _make_room(self) -> None:
         """Frees cells: an idle prefix first, then the sequence that can wait best, which is recomputed later."""
         idle = self.scheduler.slots.oldest_idle()
@@ -194,7 +216,6 @@ class Lane:
             self._set_aside(idle)
         elif sequence := self.scheduler.preemptible():
             self.runtime.clear(self.scheduler.preempt(sequence))
-            self._crowded = True
         else:
             for sequence in list(self.scheduler.running):
                 self._fail(sequence, NoCells("the context has no room for this request alone"))
@@ -257,7 +278,6 @@ class Lane:
 
     def _leave(self, sequence: Sequence) -> None:
         self.scheduler.finish(sequence)
-        self._crowded = False
         if sequence.sampler is not None:
             sequence.sampler.close()
             sequence.sampler = None

@@ -1,4 +1,4 @@
-"""The contract, by llama.cpp: the only file that imports llama_cpp.
+"""The contract, by llama.cpp: with llama_vocabulary.py and llama_sampler.py the only files that import llama_cpp.
 
 Over the low-level API, because the binding's high-level class cannot batch. All calls go through ctypes' CDLL, which
 releases the GIL: decode, load and tokenise run beside the event loop.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import secrets
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +18,20 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from nbllama.engine.abort_flag import AbortFlag
 from nbllama.engine.candidates import candidates, worth_it
-from nbllama.engine.errors import DecodeFailed, EngineError, EngineStopped, LoadFailed, NoCells
+from nbllama.engine.errors import DecodeAborted, DecodeFailed, EngineError, LoadFailed, NoCells
 from nbllama.engine.library_trial import WARNING
+from nbllama.engine.llama_sampler import LlamaSampler, choose
+from nbllama.engine.llama_vocabulary import LlamaVocabulary
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
 from nbllama.engine.sampling import SamplingSettings
 
 log = logging.getLogger(__name__)
 _LEVELS = {3: logging.WARNING, 4: logging.ERROR}
 DEFAULT_CTX = 8192
+# The runtimes that were asked to interrupt: llama.cpp calls that an error, three times, but it is somebody's cancel.
+_interrupted: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class LlamaOptions:
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
 def _log_from_llama(level: int, text: bytes, _data: object) -> None:
     if level in _LEVELS:
-        log.log(_LEVELS[level], "llama.cpp: %s", text.decode(errors="replace").rstrip())
+        known = logging.DEBUG if _interrupted else _LEVELS[level]
+        log.log(known, "llama.cpp: %s", text.decode(errors="replace").rstrip())
 
 
 def initialise() -> None:
@@ -69,132 +73,6 @@ def library_file() -> Path:
     return Path(llama_cpp.llama_cpp._lib._name)
 
 
-class _Users:
-    """Who uses the model's memory beside the engine thread: it is freed when they have done."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._n_users = 0
-        self._closed = False
-
-    def __enter__(self) -> None:
-        with self._changed:
-            if self._closed:
-                raise EngineStopped("the model was unloaded")
-            self._n_users += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._n_users -= 1
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Lets nobody in any more, and waits for who is there."""
-        with self._changed:
-            self._closed = True
-            self._changed.wait_for(lambda: self._n_users == 0)
-
-
-class LlamaVocabulary:
-    """llama.cpp's tokenizer. Any thread, any time: it reads immutable data. Raises EngineStopped once it is closed."""
-
-    def __init__(self, vocab: Any) -> None:
-        self._vocab = vocab
-        self._users = _Users()
-        self.n_tokens = int(llama_cpp.llama_vocab_n_tokens(vocab))
-        self._pieces: dict[int, bytes] = {}
-        self._ends = frozenset(t for t in range(self.n_tokens) if llama_cpp.llama_vocab_is_eog(vocab, t))
-        self._control = self._find_control_tokens()
-        bos = int(llama_cpp.llama_vocab_bos(vocab))
-        self._bos = bos if bos >= 0 and llama_cpp.llama_vocab_get_add_bos(vocab) else None
-
-    def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
-        data = text.encode("utf-8", errors="replace")
-        # One token covers at least a byte, but a tokenizer may add a leading space.
-        room = len(data) + 8
-        buffer = (llama_cpp.llama_token * room)()
-        with self._users:
-            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, parse_control)
-            if n < 0:
-                buffer = (llama_cpp.llama_token * -n)()
-                n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, -n, False, parse_control)
-        return list(buffer[:n])
-
-    def piece(self, token: int) -> bytes:
-        known = self._pieces.get(token)
-        if known is None:
-            with self._users:
-                known = self._pieces[token] = self._read_piece(token)
-        return known
-
-    def close(self) -> None:
-        """Before the model is freed: a prompt may be being tokenised in another thread."""
-        self._users.close()
-
-    def is_end_of_generation(self, token: int) -> bool:
-        return token in self._ends
-
-    def control_tokens(self) -> dict[str, int]:
-        return dict(self._control)
-
-    @property
-    def adds_bos(self) -> int | None:
-        return self._bos
-
-    def text_of(self, token: int) -> str:
-        """The spelling of a special token; empty for none."""
-        return self.piece(token).decode(errors="replace") if token >= 0 else ""
-
-    def _read_piece(self, token: int) -> bytes:
-        buffer = ctypes.create_string_buffer(64)
-        n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, 64, 0, True)
-        if n < 0:
-            buffer = ctypes.create_string_buffer(-n)
-            n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, -n, 0, True)
-        return buffer.raw[:n]
-
-    def _find_control_tokens(self) -> dict[str, int]:
-        special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
-        found = {}
-        for token in range(self.n_tokens):
-            if llama_cpp.llama_vocab_get_attr(self._vocab, token) & special:
-                found[self.text_of(token)] = token
-        found.pop("", None)
-        return found
-
-
-class LlamaSampler:
-    """A sampler chain with its random state."""
-
-    def __init__(self, settings: SamplingSettings) -> None:
-        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        for link in self._links(settings):
-            llama_cpp.llama_sampler_chain_add(chain, link)
-        self.chain: Any = chain
-        self.top_k = settings.top_k if settings.temperature > 0 else 1
-
-    def close(self) -> None:
-        if self.chain is not None:
-            llama_cpp.llama_sampler_free(self.chain)
-            self.chain = None
-
-    @staticmethod
-    def _links(settings: SamplingSettings) -> list[Any]:
-        if settings.temperature <= 0:
-            return [llama_cpp.llama_sampler_init_greedy()]
-        seed = settings.seed if settings.seed is not None else secrets.randbits(32)
-        links = []
-        if settings.top_k > 0:
-            links.append(llama_cpp.llama_sampler_init_top_k(settings.top_k))
-        if settings.top_p < 1.0:
-            links.append(llama_cpp.llama_sampler_init_top_p(settings.top_p, 1))
-        if settings.min_p > 0.0:
-            links.append(llama_cpp.llama_sampler_init_min_p(settings.min_p, 1))
-        links.append(llama_cpp.llama_sampler_init_temp(settings.temperature))
-        links.append(llama_cpp.llama_sampler_init_dist(seed & 0xFFFFFFFF))
-        return links
-
-
 class LlamaRuntime:
     """One model and one context. Load with `LlamaRuntime.load`."""
 
@@ -206,6 +84,10 @@ class LlamaRuntime:
         self.vocabulary = vocabulary
         self._batch = llama_cpp.llama_batch_init(info.n_batch, 0, 1)
         self._decoded = False
+        self._abort = AbortFlag()
+        if self._abort.callback is not None:
+            callback = ctypes.cast(self._abort.callback, llama_cpp.ggml_abort_callback)
+            llama_cpp.llama_set_abort_callback(context, callback, self._abort.data)
 
     @classmethod
     def load(
@@ -239,12 +121,18 @@ class LlamaRuntime:
         code = llama_cpp.llama_decode(self._context, batch)
         if code == 1:
             raise NoCells("the key/value cache is full")
+        if code == 2:
+            raise DecodeAborted
         if code != 0:
             raise DecodeFailed(code)
         if not self._decoded:
             # Read after a crash, to tell whether the library ever worked.
             self._decoded = True
             log.info("first decode done")
+
+    def interrupt(self, on: bool) -> None:
+        (_interrupted.add if on else _interrupted.discard)(id(self))
+        self._abort.set(on)
 
     def new_sampler(self, settings: SamplingSettings) -> LlamaSampler:
         return LlamaSampler(settings)
@@ -291,16 +179,6 @@ class LlamaRuntime:
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)
             self._context = self._model = self._memory = None
-
-
-def choose(chain: Any, found: npt.NDArray[np.void]) -> int:
-    """What llama_sampler_sample does, for the candidates alone."""
-    data = ctypes.cast(found.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
-    array = llama_cpp.llama_token_data_array(data, len(found), -1, False)
-    llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
-    token = int(array.data[array.selected].id)
-    llama_cpp.llama_sampler_accept(chain, token)
-    return token
 
 
 def _bytes_of(cells: npt.NDArray[np.uint8]) -> Any:

@@ -84,7 +84,8 @@ class EngineLoop:
         """
         with self._lock:
             if not self._closing:
-                model = self._models.pop(name, None)
+                if model := self._models.pop(name, None):
+                    model.lane.in_flight.stop()
                 self._inbox.put(lambda: self._remove(model, done))
                 return
         done()
@@ -115,13 +116,14 @@ class EngineLoop:
             self._inbox.put(lambda: model.lane.add(job))
 
     def cancel(self, name: str, job_id: str) -> None:
-        """Ends a job as `cancelled` at the next step. Nothing happens if it has ended already."""
+        """Ends a job as `cancelled`. Nothing happens if it has ended already.
 
-        def cancel() -> None:
+        A step that nobody else is in is interrupted; beside others it takes effect when their step has ended.
+        """
+        with self._lock:
             if model := self._models.get(name):
-                model.lane.cancel(job_id)
-
-        self._inbox.put(cancel)
+                model.lane.in_flight.cancel(job_id)
+                self._inbox.put(lambda: self._cancel(model, job_id))
 
     def n_jobs(self, name: str) -> tuple[int, int]:
         """(running, waiting) jobs of a model, as far as other threads can know."""
@@ -156,6 +158,8 @@ class EngineLoop:
         """Ends every job with EngineStopped, frees the models, and waits for the thread."""
         with self._lock:
             self._closing = True
+            for model in self._models.values():
+                model.lane.in_flight.stop()
         self._inbox.put(lambda: None)
         if self._thread.is_alive():
             self._thread.join()
@@ -168,6 +172,11 @@ class EngineLoop:
         self._take_messages(wait=False)
         for model in list(self._models.values()):
             self._free(model, "the server is stopping")
+
+    def _cancel(self, model: _Model, job_id: str) -> None:
+        model.lane.cancel(job_id)
+        # Told before the neighbours' next step, which may take a while.
+        self._hand_out(model)
 
     def _remove(self, model: _Model | None, done: Callable[[], None]) -> None:
         if model is not None:

@@ -73,7 +73,7 @@ class Sampler(Protocol):
 
 
 class Runtime(Protocol):
-    """A model with its key/value cells. Everything but `vocabulary` is for the engine thread alone."""
+    """A model with its key/value cells. All but `vocabulary` and `interrupt` is for the engine thread alone."""
 
     @property
     def info(self) -> RuntimeInfo: ...
@@ -82,7 +82,13 @@ class Runtime(Protocol):
     def vocabulary(self) -> Vocabulary: ...
 
     def decode(self, rows: Sequence[Row]) -> None:
-        """Computes one batch (at most `info.n_batch` rows). Raises NoCells (nothing changed) or DecodeFailed."""
+        """Computes one batch (at most `info.n_batch` rows).
+
+        Raises NoCells (nothing changed), DecodeFailed, or DecodeAborted (some of the rows may lie in the cells).
+        """
+
+    def interrupt(self, on: bool) -> None:
+        """Any thread. While it is on, a decode ends soon with DecodeAborted where the hardware can be interrupted."""
 
     def new_sampler(self, settings: SamplingSettings) -> Sampler: ...
 

@@ -41,9 +41,10 @@ class IntegrityError(NbllamaError):
 class Scheduler:
     """The books of one model: who waits, who runs, which slot is whose."""
 
-    def __init__(self, slots: SlotTable, *, n_batch: int) -> None:
+    def __init__(self, slots: SlotTable, *, n_batch: int, n_cells: int | None = None) -> None:
         self.slots = slots
         self.n_batch = n_batch
+        self._n_cells = n_cells
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self._order = 0
@@ -56,8 +57,10 @@ class Scheduler:
         return sequence
 
     def can_admit(self) -> Placement | None:
-        """Where the first waiting sequence would go now; None if nobody waits or no slot is free."""
-        return self.slots.place(self.waiting[0].tokens) if self.waiting else None
+        """Where the first waiting sequence would go now; None if nobody waits, no slot is free, or it cannot stay."""
+        if not self.waiting or (placement := self.slots.place(self.waiting[0].tokens)) is None:
+            return None
+        return placement if self._can_stay(self.waiting[0], placement) else None
 
     def admit(self, placement: Placement) -> Sequence:
         """Moves the first waiting sequence to the running ones."""
@@ -100,15 +103,22 @@ class Scheduler:
         self.running.remove(sequence)
         self.slots.release(sequence.slot)
         sequence.slot = None
+        for waiting in self.waiting:
+            waiting.sent_away = False
 
     def preemptible(self) -> Sequence | None:
         """Whom to stop for now when cells run out: lowest priority, then youngest; never the only one."""
         if len(self.running) < 2:
             return None
-        return min(self.running, key=lambda sequence: (sequence.job.priority, -sequence.order))
+        return min(self.running, key=lambda sequence: sequence.standing)
 
     def preempt(self, sequence: Sequence) -> int:
-        """Sends a running sequence back to the queue. Gives its slot, whose cells the caller clears."""
+        """Sends a running sequence back to the queue. Gives its slot, whose cells the caller clears.
+
+        It made room for a higher priority once and counts as that from now on, or a stream of such would starve it.
+        """
+        sequence.priority = max(running.priority for running in self.running)
+        sequence.sent_away = True
         slot = _slot_of(sequence)
         self.running.remove(sequence)
         self.slots.truncate(slot, 0)
@@ -136,7 +146,24 @@ class Scheduler:
 
     def _enqueue(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
-        self.waiting.sort(key=lambda waiting: (-waiting.job.priority, waiting.order))
+        self.waiting.sort(key=lambda sequence: sequence.standing, reverse=True)
+
+    def _can_stay(self, sequence: Sequence, placement: Placement) -> bool:
+        """Whether there are cells for it, beside those who would not have to make room for it.
+
+        Otherwise it would be prefilled in vain. Who was sent away waits until somebody has left: it would take the
+        cells again in the next step, and nobody would get anywhere.
+        """
+        if not self.running or self._n_cells is None:
+            return True
+        if sequence.sent_away:
+            return False
+        shares = placement.source is not None and self.slots[placement.source].holder is not None
+        needed = len(sequence.tokens) + 1 - (placement.keep if shares else 0)
+        for running in self.running:
+            if running.standing > sequence.standing:
+                needed += self.slots.n_cells(_slot_of(running), len(running.tokens))
+        return needed <= self._n_cells
 
     def _decoding(self) -> Iterable[Sequence]:
         return [sequence for sequence in self.running if sequence.decodes][: self.n_batch]

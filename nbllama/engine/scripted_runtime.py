@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from nbllama.engine.errors import DecodeFailed, LoadFailed, NoCells
+from nbllama.engine.errors import DecodeAborted, DecodeFailed, LoadFailed, NoCells
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
 from nbllama.engine.sampling import SamplingSettings
 
@@ -169,6 +168,7 @@ class ScriptedRuntime:
         self._rows: list[Row] = []
         self._logits: dict[int, npt.NDArray[np.float32]] = {}
         self._doomed: set[int] = set()
+        self._interrupted = threading.Event()
 
     def decode(self, rows: Sequence[Row]) -> None:
         if sum(map(len, self._cells)) + len(rows) > self.info.n_cells:
@@ -182,8 +182,14 @@ class ScriptedRuntime:
             self._cells[row.sequence].append(row.token)
         self._rows = list(rows)
         self._logits.clear()
-        if self.script.prefill_s and len(rows) > 1:
-            time.sleep(self.script.prefill_s * len(rows))
+        if self._waits(self.script.prefill_s * len(rows) if len(rows) > 1 else 0.0):
+            raise DecodeAborted
+
+    def interrupt(self, on: bool) -> None:
+        if on:
+            self._interrupted.set()
+        else:
+            self._interrupted.clear()
 
     def new_sampler(self, settings: SamplingSettings) -> ScriptedSampler:
         return ScriptedSampler()
@@ -250,11 +256,14 @@ class ScriptedRuntime:
             sampler.answer = self._spelled(sampler.rule)
             sampler.n_prompt = len(self._cells[sequence])
         self._catch_up(self._cells[sequence][sampler.n_prompt :], sampler, sampler.rule.answer.encode())
-        if sampler.rule.delay_s:
-            time.sleep(sampler.rule.delay_s)
+        self._waits(sampler.rule.delay_s)
         if sampler.rule.fail_after is not None and sampler.position + 1 >= sampler.rule.fail_after:
             self._doomed.add(sequence)
         return sampler.answer[sampler.position] if sampler.position < len(sampler.answer) else END_OF_TURN
+
+    def _waits(self, seconds: float) -> bool:
+        """Computes as long as a slow model would. Says whether it was interrupted."""
+        return self._interrupted.wait(seconds) if seconds else self._interrupted.is_set()
 
     def _spelled(self, rule: Rule) -> list[int]:
         if rule.spelling == "bytes":

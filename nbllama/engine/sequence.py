@@ -14,11 +14,14 @@ class Sequence:
     """`tokens` = prompt + generated. Of them the cells hold [0, computed); [computed, len) is still to compute.
 
     One pending token means that the sequence decodes, more that it is being prefilled. After a preemption the whole
-    of `tokens` is pending again, and nothing else changed.
+    of `tokens` is pending again. `priority` is the job's, or that of whom it had to make room for; `sent_away` says
+    that nobody has left since.
     """
 
     job: Job
     order: int
+    priority: int = field(init=False)
+    sent_away: bool = False
     tokens: list[int] = field(default_factory=list)
     computed: int = 0
     slot: int | None = None
@@ -29,6 +32,12 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = list(self.job.prompt)
+        self.priority = self.job.priority
+
+    @property
+    def standing(self) -> tuple[int, int]:
+        """The higher one stays: priority, then age."""
+        return (self.priority, -self.order)
 
     @property
     def n_generated(self) -> int:

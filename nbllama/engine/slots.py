@@ -138,6 +138,10 @@ class SlotTable:
         idle = [slot for slot in self._slots if slot.holder is None and slot.tokens]
         return min(idle, key=lambda slot: slot.last_used).index if idle else None
 
+    def n_cells(self, index: int, n_tokens: int) -> int:
+        """At least so many cells are needed for `n_tokens` of a held slot; what it was copied from may be shared."""
+        return n_tokens - self._slots[index].copied
+
     def holders(self) -> dict[str, int]:
         """Job id → slot."""
         return {slot.holder: slot.index for slot in self._slots if slot.holder is not None}

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from nbllama.chat import understanding
 from nbllama.chat.deriving.described import described
 from nbllama.chat.errors import ChatError
 from nbllama.chat.format import from_data, to_data
+from nbllama.chat.pieces import TextDelta
 from nbllama.chat.template import ChatTemplate
 from tests.chat.conftest import NO_TEMPLATES, QWEN_LIKE, TEMPLATES
+from tests.chat.formats import parse
 
 # `<think>`, `</think>`, `<|im_start|>`, `<function=`, `[TOOL_CALLS]`: the words in them.
 _WORDS = re.compile(r"(?<=<)(/?[|\uff5c]?)([A-Za-z_▁:]{2,})|(?<=\[)(/?)([A-Z_]{3,})(?=\])")
@@ -99,3 +102,21 @@ def test_a_given_format_replaces_the_derived_one_and_is_tested(template_source: 
 @pytest.fixture
 def template_source() -> str:
     return QWEN_LIKE
+
+
+def test_a_template_is_understood_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = QWEN_LIKE + "{# once #}"
+    first = understood(source)
+    monkeypatch.setattr(understanding, "derive", None)
+    assert understood(source).derived is first.derived
+    with pytest.raises(TypeError):
+        understood(source + "{# twice #}")
+
+
+def test_the_end_of_a_text_is_text_where_it_is_spelled() -> None:
+    """Mistral's is HTML's. It ends the answer as a token, which is never seen as text."""
+    source = QWEN_LIKE.replace("<|im_end|>", "</s>")
+    for eos in ("</s>", ""):
+        template = ChatTemplate(source, bos="", eos=eos, control_tokens=())
+        assert template.warnings == []
+        assert parse(template.format, ["<s>old</s> new"]) == [TextDelta("<s>old</s> new")]

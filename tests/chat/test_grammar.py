@@ -16,7 +16,7 @@ from nbllama.chat.grammar import GrammarGuide, Grammars
 from nbllama.chat.lark import json_value, literal
 from nbllama.chat.schema import MAX_PROPERTIES, prepared
 from nbllama.engine import llama_runtime
-from nbllama.engine.llama_runtime import LlamaVocabulary
+from nbllama.engine.llama_vocabulary import LlamaVocabulary
 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "object": {

@@ -64,7 +64,7 @@ def cut(text: str, sizes: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=150)
+@settings(max_examples=70)
 @given(data=st.data())
 def test_what_comes_out_does_not_depend_on_the_cuts(name: str, data: st.DataObject) -> None:
     text = "".join(data.draw(st.lists(fragments(name), max_size=8)))
@@ -78,7 +78,7 @@ def test_what_comes_out_does_not_depend_on_the_cuts(name: str, data: st.DataObje
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=150)
+@settings(max_examples=70)
 @given(data=st.data())
 def test_calls_are_well_formed(name: str, data: st.DataObject) -> None:
     """One after the other, of known tools, never taken back; arguments of complete ones are JSON objects."""
@@ -101,7 +101,7 @@ def test_calls_are_well_formed(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=150)
+@settings(max_examples=70)
 @given(data=st.data())
 def test_no_word_is_lost(name: str, data: st.DataObject) -> None:
     """Numbered words between whole calls, begun and ended markers, calls of nobody: each comes out once, in order."""

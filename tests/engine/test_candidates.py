@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from nbllama.engine.candidates import CANDIDATE, candidates, worth_it
-from nbllama.engine.llama_runtime import LlamaSampler, choose
+from nbllama.engine.llama_sampler import LlamaSampler, choose
 from nbllama.engine.sampling import SamplingSettings
 
 N_VOCAB = 151_936

@@ -19,15 +19,13 @@ from tests.cli.test_serve import Place
 from tests.server.test_jupyter_server import BASE_URL, TOKEN, jupyter
 from tests.whole.raw_http import Door, read_answer
 
-PLACES = {
-    "([^/]+)/cancel": "x/cancel",
-    "(.+)": "x",
-    "([^/]+)": "x",
-    "(?:api/hello)?": "api/hello",
-    "(?:/(?P<model>[^/]+))?": "/x",
-    "(?:/.*)?": "/x",
+PLACES = {"(.+)": "x", "([^/]+)": "x", "(?:api/hello)?": "api/hello", "(?:/(?P<model>[^/]+))?": "/x", "(?:/.*)?": "/x"}
+PLACES |= {
+    "/(?:nbllama/)?v1/.+": "/v1/nothing",
+    "(?P<path>/.+)": "/traces",
+    "/(?:v1|nbllama)/.+": "/v1/nothing",
+    ".*": "favicon.ico",
 }
-PLACES |= {"(?P<path>/.+)": "/traces", "/(?:v1|nbllama)/.+": "/v1/nothing", ".*": "favicon.ico"}
 WORDS = "one two three four five six seven eight"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,22 +37,32 @@ class Check:
     passed: bool | None
 
 
-def self_test(samples: Samples, format: Format) -> list[Check]:
-    """Text, thinking, one and several calls, with text and thinking before them, without arguments, hard to quote."""
+def self_test(samples: Samples, format: Format, ends: Collection[str] = ()) -> list[Check]:
+    """Text, thinking, one and several calls, with text and thinking before them, without arguments, hard to quote.
+
+    `ends` are what ends a turn besides what the format swallows.
+    """
+    ends = tuple(end for end in (*format.swallow, *ends) if end)
     return [
-        _check(samples, format, "text", content=ANSWER),
-        _check(samples, format, "thinking and text", content=ANSWER, thought=True),
-        _check(samples, format, "one call", FIRST),
-        _check(samples, format, "two calls", FIRST, SECOND),
-        _check(samples, format, "text and call", FIRST, content=ANSWER),
-        _check(samples, format, "thinking and call", FIRST, thought=True),
-        _check(samples, format, "call without arguments", EMPTY),
-        _check(samples, format, "call with a difficult text", HARD),
+        _check(samples, format, ends, "text", content=ANSWER),
+        _check(samples, format, ends, "thinking and text", content=ANSWER, thought=True),
+        _check(samples, format, ends, "one call", FIRST),
+        _check(samples, format, ends, "two calls", FIRST, SECOND),
+        _check(samples, format, ends, "text and call", FIRST, content=ANSWER),
+        _check(samples, format, ends, "thinking and call", FIRST, thought=True),
+        _check(samples, format, ends, "call without arguments", EMPTY),
+        _check(samples, format, ends, "call with a difficult text", HARD),
     ]
 
 
 def _check(
-    samples: Samples, format: Format, name: str, *calls: SampleCall, content: str = "", thought: bool = False
+    samples: Samples,
+    format: Format,
+    ends: tuple[str, ...],
+    name: str,
+    *calls: SampleCall,
+    content: str = "",
+    thought: bool = False,
 ) -> Check:
     results = []
     # An answer that begins as thinking has no form without.
@@ -64,15 +75,15 @@ def _check(
         if text is None:
             continue
         begun = samples.prompt(thinking=thinking)
-        tail, answer = _divided(format, begun, _without_end(format, text))
+        tail, answer = _divided(format, begun, _without_end(ends, text))
         results.append(_reads_back(format, tail, answer, calls, content, thought))
     return Check(name, all(results) if results else None)
 
 
-def _without_end(format: Format, text: str) -> str:
+def _without_end(ends: tuple[str, ...], text: str) -> str:
     """Without what ends the turn, which models write as a token of its own, and what the template puts behind it."""
     last = max(text.rfind(sentinel) for sentinel in (TOOL, TOOL_2, ANSWER, THOUGHT, *_VALUES))
-    cuts = [cut for end in format.swallow if (cut := text.find(end, last)) >= 0]
+    cuts = [cut for end in ends if (cut := text.find(end, last)) >= 0]
     return text[: min(cuts)] if cuts else text
 
 
