@@ -52,6 +52,7 @@ class Gate:
         self._open = threading.Event()
         self._open.set()
         self._passes = 0
+        self.n_decodes = 0
         self.waiting = threading.Event()
 
     def shut(self, after: int = 0) -> None:
@@ -64,6 +65,7 @@ class Gate:
         self._open.set()
 
     def __call__(self) -> None:
+        self.n_decodes += 1
         if self._passes:
             self._passes -= 1
         elif not self._open.is_set():
@@ -227,10 +229,7 @@ def test_the_client_of_a_whole_message_goes(worker: Worker) -> None:
     client.request("POST", "/v1/messages", json.dumps(body(PRIME)))
     assert worker.gate.waiting.wait(30)
     client.close()
-    wait_until_cancelled(worker)
-    worker.gate.open()
-
-    check_free(worker)
+    open_for_nobody(worker)
     assert worker.newest()["ending"] == "cancelled"
 
 
@@ -263,17 +262,19 @@ def test_the_client_goes_before_the_first_byte(worker: Worker) -> None:
     client.request("POST", "/v1/messages", json.dumps(body(PRIME) | {"stream": True}))
     assert worker.gate.waiting.wait(30)
     client.close()
-    wait_until_cancelled(worker)
-    worker.gate.open()
-
-    check_free(worker)
+    open_for_nobody(worker)
     (record, *_) = connection.request_json(worker.endpoint, "GET", "/nbllama/traces")["traces"]
     assert record["ending"] == "cancelled"
 
 
-def wait_until_cancelled(worker: Worker) -> None:
-    """Until the worker has seen its client leave."""
+def open_for_nobody(worker: Worker) -> None:
+    """Once the worker has seen its client leave: what is held is the last that is computed."""
     wait_for(lambda: not worker.status()["requests_running"])
+    n_decodes = worker.gate.n_decodes
+    worker.gate.open()
+
+    check_free(worker)
+    assert worker.gate.n_decodes == n_decodes
 
 
 def test_the_client_goes_mid_stream(worker: Worker) -> None:
@@ -283,10 +284,7 @@ def test_the_client_goes_mid_stream(worker: Worker) -> None:
         if event.name == "content_block_delta":
             break
     stream.close()  # type: ignore[attr-defined]
-    wait_until_cancelled(worker)
-    worker.gate.open()
-
-    check_free(worker)
+    open_for_nobody(worker)
     assert worker.trace()["ending"] == "cancelled"
 
 
@@ -309,10 +307,7 @@ def test_a_stream_that_its_reader_interrupts(worker: Worker) -> None:
         for event in stream:
             if event.name == "content_block_delta":
                 raise KeyboardInterrupt
-    wait_until_cancelled(worker)
-    worker.gate.open()
-
-    check_free(worker)
+    open_for_nobody(worker)
     assert worker.trace()["ending"] == "cancelled"
 
 
