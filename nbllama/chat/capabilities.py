@@ -20,9 +20,10 @@ ARGUMENT = "zq_argument"
 class Capabilities:
     """`system` says where system messages may stand; calls that the template drops are shown as text instead.
 
-    `text_beside_calls`: a message may have both; `assistant_first`: a conversation may begin with an answer;
-    `described_arguments`: each must have a description; `images`: a user's content may be a list with images in it.
-    A template that takes no user message after a tool result (`text_after_results`) gets its text as the result's end.
+    `text_beside_calls`: a message may have both. `assistant_first`: a conversation may begin with an answer.
+    `described_arguments`: each argument must have a description. `images`: a user's content may be a list with images
+    in it. `reasoning_parts`: thinking is told as a part of an answer's content. A template that takes no user message
+    after a tool result (`text_after_results`) gets its text as the result's end.
     """
 
     tools: bool = False
@@ -39,6 +40,7 @@ class Capabilities:
     assistant_first: bool = True
     described_arguments: bool = False
     images: bool = False
+    reasoning_parts: bool = False
 
 
 def probe(renderer: Renderer) -> Capabilities:
@@ -52,6 +54,7 @@ def probe(renderer: Renderer) -> Capabilities:
         reasoning=_shows(renderer, [user_message(), answer_message(THOUGHT)], THOUGHT),
         assistant_first=_probe_assistant_first(renderer),
         images=_probe_images(renderer),
+        reasoning_parts=_probe_reasoning_parts(renderer),
     )
 
 
@@ -61,6 +64,21 @@ def _probe_assistant_first(renderer: Renderer) -> bool:
     return _shows(renderer, begun, ANSWER, USER) or not _shows(
         renderer, [{"role": "user", "content": ""}, *begun], ANSWER, USER
     )
+
+
+def thinking_parts(thought: str, text: str) -> list[dict[str, Any]]:
+    """An answer's content where a template takes thinking as a part of it."""
+    parts = [{"type": "thinking", "thinking": thought}]
+    return [*parts, {"type": "text", "text": text}] if text else parts
+
+
+def _probe_reasoning_parts(renderer: Renderer) -> bool:
+    """Only where it is not shown as a field of its message."""
+    if _shows(renderer, [user_message(), answer_message(THOUGHT)], THOUGHT):
+        return False
+    content = thinking_parts(THOUGHT, ANSWER)
+    text = _rendered_or_none(renderer, [user_message(), {"role": "assistant", "content": content}]) or ""
+    return THOUGHT in text and ANSWER in text and "'type'" not in text and '"type"' not in text
 
 
 def image_part() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbllama.chat.capabilities import Capabilities, image_part
+from nbllama.chat.capabilities import Capabilities, image_part, thinking_parts
 from nbllama.chat.errors import UnsupportedContent
 from nbllama.chat.format import JSON_IN_TAGS, Format
 from nbllama.chat.prompt import Origin
@@ -187,6 +187,8 @@ class _Builder:
             message["content"] = text or self._can.content_beside_calls
         elif calls:
             message["content"] = "\n".join([*([text] if text else []), *(self._call_text(*call) for call in calls)])
+        if thoughts and self._can.reasoning_parts:
+            message["content"] = thinking_parts(thoughts, message["content"] or "")
         return message
 
     def _call(self, block: ToolUseBlock, origin: Origin) -> dict[str, Any]:

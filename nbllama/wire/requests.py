@@ -89,6 +89,7 @@ class CountTokensRequest(WireModel):
     output_config: OutputConfig | None = None
     # What clients before 1.0 call it.
     output_format: JsonFormat | None = None
+    nbllama: Extension = Extension()
     _ignored: list[str] = PrivateAttr(default_factory=list)
     _tools: list[Tool] = PrivateAttr(default_factory=list)
     _breakpoints: list[Breakpoint] = PrivateAttr(default_factory=list)
@@ -130,7 +131,6 @@ class MessagesRequest(CountTokensRequest):
     temperature: float | None = Field(default=None, ge=0, le=1)
     top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
-    nbllama: Extension = Extension()
 
     @property
     def seed(self) -> int | None:
@@ -172,7 +172,7 @@ def parse_count_tokens_request(body: bytes, *, lenient: bool = False) -> CountTo
 def _checked(sent: dict[str, Any], kind: type[_Request], *, lenient: bool) -> _Request:
     # A null is what a client writes for a field that it leaves out.
     data = {name: value for name, value in sent.items() if value is not None}
-    _refuse_unsupported(data)
+    _refuse_unsupported(data, generates=kind is MessagesRequest)
     request = validate(kind, data)
     check_messages(request.messages)
     if any(not block.text for block in request.system):
@@ -186,13 +186,14 @@ def _checked(sent: dict[str, Any], kind: type[_Request], *, lenient: bool) -> _R
     return request
 
 
-def _refuse_unsupported(data: dict[str, Any]) -> None:
+def _refuse_unsupported(data: dict[str, Any], *, generates: bool) -> None:
     """Fields that cannot be ignored without changing what the client gets."""
     if "thread" in data:
         details = {"error_code": "thread_unsupported_request"}
         raise InvalidRequest("thread: message threads are not supported", details=details)
+    # Where tokens are only counted, they change nothing: their tools are listed in `tools` or unknown.
     for name in ("compaction", "mcp_servers"):
-        if data.get(name):
+        if generates and data.get(name):
             raise InvalidRequest(f"{name}: not supported")
 
 

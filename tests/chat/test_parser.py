@@ -196,4 +196,4 @@ def test_time_is_linear(start: str, unit: str, size: int) -> None:
         text = start + (unit * n_chars)[:n_chars]
         parse([text[i : i + size] for i in range(0, len(text), size)])
 
-    assert_linear(work, 4_000)
+    assert_linear(work, 2_000)

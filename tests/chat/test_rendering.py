@@ -110,6 +110,19 @@ def test_an_image_has_a_placeholder(real_template: Path) -> None:
         template.render(with_image)
 
 
+def test_thinking_is_told_as_a_part_where_it_is_no_field(real_template: Path) -> None:
+    template = understood(real_template)
+    if not template._can.reasoning_parts:
+        assert real_template.stem not in PARTS
+        return
+    assert real_template.stem in PARTS
+    prompt = template.render(request_of({"messages": [user("Q"), assistant(THOUGHT, "An answer"), user("More")]}))
+    assert 0 < prompt.text.find("A thought") < prompt.text.find("An answer")
+
+
+PARTS = {"mistralai-Ministral-3-14B-Reasoning-2512"}
+
+
 def test_a_template_that_breaks_on_a_request_says_so() -> None:
     source = "{% for m in messages %}{{ m.content }}{% if m.content == 'break' %}{{ 1 + '' }}{% endif %}{% endfor %}"
     template = ChatTemplate(source, bos="", eos="", control_tokens=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -151,3 +152,18 @@ def test_counting_takes_a_whole_request_and_checks_what_makes_the_prompt() -> No
     assert parse_count_tokens_request(data(thinking=BUDGET, max_tokens=1)).thinking_enabled
     with pytest.raises(InvalidRequest, match="messages: at least one message is required"):
         parse_count_tokens_request(data(messages=[]))
+
+
+def test_counting_tolerates_what_only_an_answer_needs() -> None:
+    fields: dict[str, Any] = {"compaction": {"type": "summarize"}, "mcp_servers": [{"type": "url", "name": "n"}]}
+
+    assert parse_count_tokens_request(data(**fields)).ignored == ["compaction", "mcp_servers"]
+    for name, value in fields.items():
+        with pytest.raises(InvalidRequest, match=f"{name}: not supported"):
+            parse(**{name: value})
+
+
+@pytest.mark.parametrize("parse_body", [parse_messages_request, parse_count_tokens_request])
+def test_our_own_field_is_checked_wherever_it_is_sent(parse_body: Callable[[bytes], object]) -> None:
+    with pytest.raises(InvalidRequest, match="nbllama: Input should be a valid dictionary"):
+        parse_body(data(nbllama=True))
