@@ -84,6 +84,7 @@ class Answer:
         self.stream = request.stream
         self.ignored = request.ignored
         self.model_id = entry.source.id
+        self.client = recorder.record.client
         self.request_id = recorder.record.id
         self.message_id = recorder.record.message_id
         self._entry = entry
@@ -139,8 +140,9 @@ class Answer:
     async def message(self) -> dict[str, Any]:
         """The answer as one Message. Raises ApiError if it ended in an error."""
         builder = MessageBuilder()
-        async for event in self.events():
-            builder.add(event)
+        async with contextlib.aclosing(self.events()) as events:
+            async for event in events:
+                builder.add(event)
         if self._error is not None:
             raise self._error
         return builder.message()

@@ -103,13 +103,15 @@ class Service:
         self._catalog.close()
         # Give the streams one turn of the loop to tell their clients.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout=1.0)
+            async with asyncio.timeout(1.0):
+                await self._idle.wait()
 
     async def drain(self, timeout: float) -> None:
         """Accepts nothing new and waits for what runs, `timeout` seconds at most."""
         self._draining = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
 
     @property
     def lenient(self) -> bool:
@@ -133,22 +135,14 @@ class Service:
         """
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
-        sent, request = await _parsed(functools.partial(_read, lenient=self._lenient), body)
-        request.ignored.extend(ignored_betas(betas))
-        notes = self._signer.check(request)
-        entry = self._entry_for(request.model, default_model)
-        kept, warnings = self._traces.request(sent, len(body))
         recorder = Recorder(
-            id=request_id,
-            message_id=new_id("msg"),
-            client=client,
-            model=request.model,
-            stream=request.stream,
-            request=kept,
-            ignored=request.ignored,
-            warnings=[*warnings, *notes],
-            keep=self._ended,
+            id=request_id, message_id=new_id("msg"), client=client, model="", stream=False, keep=self._ended
         )
+        try:
+            request, entry = await self._understood(body, recorder.record, default_model, betas)
+        except ApiError as error:
+            recorder.fail(error)
+            raise
         answer = Answer(
             request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder, signer=self._signer
         )
@@ -230,6 +224,22 @@ class Service:
             "requests": [{"model": answer.model_id, **answer.progress} for answer in self._running.values()],
         }
 
+    def requests(self, client: str) -> list[dict[str, Any]]:
+        """A client's own running requests, oldest first: id, message_id, model, stream, and what each waits for."""
+        return [
+            {"id": id, "message_id": one.message_id, "model": one.model_id, "stream": one.stream, **one.progress}
+            for id, one in self._running.items()
+            if one.client == client
+        ]
+
+    def cancel(self, id: str, client: str) -> dict[str, Any]:
+        """Ends one of a client's own running requests, by request or message id. Raises NotFound."""
+        for answer in self._running.values():
+            if id in (answer.request_id, answer.message_id) and answer.client == client:
+                answer.cancel()
+                return {"id": answer.request_id, "cancelled": True}
+        raise NotFound(f"no running request {id}: it is another client's, has ended, or never was")
+
     def traces(self, client: str) -> list[dict[str, Any]]:
         """A client's own records in short, newest first."""
         return self._traces.summaries(client)
@@ -241,6 +251,21 @@ class Service:
     def check_integrity(self) -> None:
         """Raises if the engine's books do not add up. For tests; blocks for a step."""
         self._engine.check_integrity()
+
+    async def _understood(
+        self, body: bytes, record: RequestRecord, default_model: str | None, betas: Sequence[str]
+    ) -> tuple[MessagesRequest, Entry]:
+        """The request and the model that answers it, written down as far as they are understood. Raises ApiError."""
+        sent = await _parsed(parse_json, body)
+        record.request, record.warnings = self._traces.request(sent, len(body))
+        record.stream = sent.get("stream") is True
+        record.model = model if isinstance(model := sent.get("model"), str) else ""
+        read = functools.partial(messages_request, sent, lenient=self._lenient)
+        request = read() if len(body) < PARSE_ASIDE_BYTES else await asyncio.to_thread(read)
+        request.ignored.extend(ignored_betas(betas))
+        record.ignored = list(request.ignored)
+        record.warnings += self._signer.check(request)
+        return request, self._entry_for(request.model, default_model)
 
     def _entry_for(self, model_id: str, default_ref: str | None = None) -> Entry:
         return self._translated(lambda: self._catalog.named(model_id, default_ref))
@@ -271,9 +296,3 @@ class Service:
 
 async def _parsed(parse: Callable[[bytes], T], body: bytes) -> T:
     return parse(body) if len(body) < PARSE_ASIDE_BYTES else await asyncio.to_thread(parse, body)
-
-
-def _read(body: bytes, *, lenient: bool) -> tuple[dict[str, Any], MessagesRequest]:
-    """The JSON as sent, for the record, and the request: parsed once."""
-    sent = parse_json(body)
-    return sent, messages_request(sent, lenient=lenient)

@@ -120,6 +120,19 @@ class TraceEndpoint(Endpoint):
         self.answer_json(self.worker.service.trace(id, self.client))
 
 
+class RequestsEndpoint(Endpoint):
+    def get(self) -> None:
+        self.answer_json({"requests": self.worker.service.requests(self.client)})
+
+
+class CancelEndpoint(Endpoint):
+    """Takes no body. The cancelled request itself ends in an error that says so."""
+
+    def post(self, id: str) -> None:
+        self.json_body()
+        self.answer_json(self.worker.service.cancel(id, self.client))
+
+
 class LoadEndpoint(Endpoint):
     """`{"model": REF, "ctx": tokens?}`. Answers when the model is loaded, and loads on when the client goes."""
 
