@@ -17,7 +17,7 @@ from nbllama.answer.attachments import with_texts
 from nbllama.answer.block_writer import BlockWriter, joined
 from nbllama.answer.cache_usage import Kept, kept_tokens
 from nbllama.answer.failures import to_api_error
-from nbllama.answer.guiding import guide_of
+from nbllama.answer.guiding import steering_of
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.signatures import Signer
@@ -163,6 +163,10 @@ class Answer:
         tool_choice = self.request.tool_choice
         one_call = bool(tool_choice and tool_choice.disable_parallel_tool_use)
         offered = [] if tool_choice is not None and tool_choice.type == "none" else self.request.tools
+        # Aside: a grammar may have to be compiled.
+        steering = await asyncio.to_thread(steering_of, self.request, model, prompt.tail)
+        self._recorder.steered(steering.notes, steering.ignored)
+        self.ignored = [*self.ignored, *steering.ignored]
         accepted = Accepted(
             model=model,
             prompt=prompt,
@@ -175,8 +179,7 @@ class Answer:
                 taken=_call_ids(self.request),
                 sign=self._signer.sign,
             ),
-            # Aside: a grammar may have to be compiled.
-            guide=await asyncio.to_thread(guide_of, self.request, model, prompt.tail),
+            guide=steering.guide,
             kept=kept_tokens(self.request.breakpoints, prompt, encoded.ids, model.vocabulary.piece),
         )
         self._recorder.prompt(prompt, encoded.ids, model.template.warnings)

@@ -64,6 +64,11 @@ class Recorder:
             for span in prompt.spans
         ]
 
+    def steered(self, notes: Sequence[str], ignored: Sequence[str]) -> None:
+        """What could not be enforced, in words and by the names of its fields."""
+        self.record.warnings.extend(notes)
+        self.record.ignored.extend(ignored)
+
     def start(self, cached: int) -> None:
         self.record.cached_tokens = cached
         self._times["started"] = self._now()

@@ -24,3 +24,18 @@ def thinking_of(request: MessagesRequest) -> Literal["shown", "omitted", "hidden
     if request.thinking is None or not request.thinking_enabled:
         return "hidden"
     return "omitted" if request.thinking.display == "omitted" else "shown"
+
+
+# How much of `max_tokens` thinking may take where the request names no budget: an answer has to fit behind it.
+_SHARES = {"low": 0.1, "medium": 0.25, "high": 0.5, "xhigh": 0.7, "max": 0.8}
+_DEFAULT_EFFORT = "high"
+
+
+def thinking_budget(request: MessagesRequest) -> int:
+    """How many tokens of thinking an answer may have; none where thinking is off."""
+    if request.thinking is None or not request.thinking_enabled:
+        return 0
+    if request.thinking.type == "enabled":
+        return request.thinking.budget_tokens
+    effort = (request.output_config.effort if request.output_config else None) or _DEFAULT_EFFORT
+    return max(1, int(request.max_tokens * _SHARES[effort]))

@@ -45,6 +45,8 @@ class Calls:
     section_close: str = ""
     open: str = ""
     close: str = ""
+    # json and tag_json: the template writes JSON without spaces
+    compact: bool = False
     # json
     array: bool = False
     name_path: tuple[str, ...] = ("name",)
@@ -74,10 +76,12 @@ class Route:
     """A message whose header contains `header` is of this kind. `{name}` in it is the tool; the first that fits wins.
 
     `call`: the body is the call's arguments, one JSON object. `calls`: the body holds calls in the syntax of `Calls`.
+    `written` is the whole header as a model is led to write it, where that is more than `header`.
     """
 
     header: str
     kind: Literal["think", "text", "call", "calls"]
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)

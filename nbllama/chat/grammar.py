@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from nbllama.chat.enforcing.rules import ControlIds
 from nbllama.chat.errors import SchemaRefused
 from nbllama.chat.lark import literal
 
 # Compiled grammars kept for a model; a class asks with a handful of schemas, an agent with one set of tools.
 KEPT_GRAMMARS = 64
+# A hundredth of the vocabulary or less is put back one by one.
+FEW = 100
 
 
 class Tokens(Protocol):
@@ -36,6 +39,8 @@ class Grammars:
 
     def __init__(self, tokens: Tokens, n_vocab: int) -> None:
         self._special = _special(tokens)
+        ends = frozenset(id for id in self._special.values() if tokens.is_end_of_generation(id))
+        self.control = ControlIds(self._special, ends)
         self._tokenizer = _tokenizer(tokens, n_vocab, sorted(self._special.values()))
         self._n_vocab = n_vocab
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
@@ -81,10 +86,17 @@ class GrammarGuide:
         return "grammar_end" if self._matcher.is_stopped() else None
 
     def mask(self, row: npt.NDArray[np.float32]) -> None:
-        """Sets what is forbidden to -inf: 0.06 ms for 152k tokens, beside 0.004 to 0.1 to find out what is."""
+        """Sets what is forbidden to -inf: 0.04 to 0.08 ms for 152k tokens, beside 0.004 to 0.1 to find out what is."""
         _fill(self._matcher, self._bits)
-        allowed = np.unpackbits(self._bits.view(np.uint8), count=self._n_vocab, bitorder="little")
-        np.copyto(row, -np.inf, where=allowed.view(bool) ^ True)
+        allowed = np.unpackbits(self._bits.view(np.uint8), count=self._n_vocab, bitorder="little").view(bool)
+        if np.count_nonzero(allowed) < self._n_vocab // FEW:
+            # In a call there are mostly a handful: 0.04 ms in place of 0.065.
+            ids = np.flatnonzero(allowed)
+            kept = row[ids]
+            row.fill(-np.inf)
+            row[ids] = kept
+        else:
+            np.copyto(row, -np.inf, where=~allowed)
 
     def forced(self) -> Sequence[int]:
         """Tokens without an alternative."""

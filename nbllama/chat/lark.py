@@ -9,6 +9,8 @@ from typing import Any
 
 # One space after `:` and `,`, as templates write JSON, and no other: most of a call's structure is then forced.
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# For the templates that write none.
+COMPACT_STYLE = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 
 Marker = Callable[[str], str]
 """A marker's text → its expression: a control token of the vocabulary, or the text."""

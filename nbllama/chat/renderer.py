@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nbllama.chat.budget import Budget, spending
@@ -38,9 +39,15 @@ class Renderer:
         thinking: bool = False,
         generation: bool = True,
         input_chars: int = 10_000,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The text. The template may change `messages` and `tools`: pass fresh ones."""
-        variables: dict[str, Any] = {"messages": messages, "enable_thinking": thinking, "thinking": thinking}
+        """The text. The template may change `messages` and `tools`: pass fresh ones. `variables` are further ones."""
+        known: dict[str, Any] = {**(variables or {}), "enable_thinking": thinking, "thinking": thinking}
+        return self._rendered(known | {"messages": messages}, tools, generation, input_chars)
+
+    def _rendered(
+        self, variables: dict[str, Any], tools: list[dict[str, Any]] | None, generation: bool, input_chars: int
+    ) -> str:
         if tools:
             variables["tools"] = tools
         if generation:

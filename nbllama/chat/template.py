@@ -6,12 +6,14 @@ from collections.abc import Collection
 
 from nbllama.chat.control_tokens import ControlTokens
 from nbllama.chat.conversation import KEY, Conversation, Write, converse
+from nbllama.chat.efforts import Efforts
 from nbllama.chat.errors import ChatError, TemplateFailed, TemplateRefused, UnsupportedContent
 from nbllama.chat.format import Format
 from nbllama.chat.origins import Found, Marks, PrivateCharacters, cover, private_characters, search
 from nbllama.chat.prompt import Origin, Prompt
 from nbllama.chat.renderer import Renderer
 from nbllama.chat.tail import tail_of
+from nbllama.chat.thinking_end import thinking_end
 from nbllama.chat.understanding import understand
 from nbllama.wire.requests import CountTokensRequest, MessagesRequest
 
@@ -38,9 +40,11 @@ class ChatTemplate:
         self._control = ControlTokens([*control_tokens, bos, eos])
         self._can, self.derived = understand(self._renderer, eos=eos, given=format)
         self.format = self.derived.format
+        self.efforts = Efforts(self._renderer)
         self.warnings = list(self.derived.warnings)
         if not source and format is None:
             self.format, self.warnings = Format(), [NO_TEMPLATE]
+        self.thinking_end = thinking_end(self._renderer, self.format)
 
     @property
     def supports_tools(self) -> bool:
@@ -73,6 +77,8 @@ class _Rendering:
         self._template = template
         self._request = request
         self._texts: list[tuple[str, Origin]] = []
+        config, thinking = request.output_config, request.thinking_enabled
+        self._variables = template.efforts.variables(config.effort if config else None, thinking=thinking)
         self._converse(self._collect)
         self._input_chars = sum(len(text) for text, _ in self._texts)
         self._private = self._choose_private()
@@ -121,6 +127,7 @@ class _Rendering:
             conversation.tools,
             thinking=self._request.thinking_enabled,
             input_chars=self._input_chars,
+            variables=self._variables,
         )
 
     def _closing(self, begun: str, prefill: str) -> str:

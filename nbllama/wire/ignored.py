@@ -72,16 +72,11 @@ def ignored_betas(headers: Iterable[str]) -> list[str]:
 def _fields(data: dict[str, Any]) -> Iterator[str]:
     yield from (name for name in data if name not in _ACTED_UPON and name != "output_config")
     for name, value in data.get("output_config", {}).items():
-        if name != "format" and value is not None:
+        if name not in ("format", "effort") and value is not None:
             yield f"output_config.{name}"
 
 
 def _parts(data: dict[str, Any]) -> Iterator[str]:
-    if data.get("tool_choice", {}).get("type") in ("any", "tool"):
-        # Nothing forces the model yet.
-        yield "tool_choice"
-    if "budget_tokens" in data.get("thinking", {}):
-        yield "thinking.budget_tokens"
     yield from (f"thinking.{name}" for name in data.get("thinking", {}) if name not in _THINKING)
     # Counting does not check it.
     own = data.get("nbllama")
@@ -100,9 +95,6 @@ def _tools(data: dict[str, Any], offered: set[str]) -> Iterator[str]:
         callers = tool.get("allowed_callers")
         if isinstance(callers, list) and callers and "direct" not in callers:
             yield f"tools.{index} (allowed_callers)"
-        if tool.get("strict"):
-            # Nothing forces the arguments yet.
-            yield f"tools.{index} (strict)"
 
 
 def _blocks(data: dict[str, Any]) -> Iterator[str]:

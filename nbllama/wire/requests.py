@@ -70,7 +70,7 @@ class JsonFormat(WireModel):
 
 
 class OutputConfig(WireModel):
-    """`effort` is checked and not acted upon."""
+    """`effort` is what the template is told, and how much of an answer may be thinking."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: JsonFormat | None = None

@@ -16,7 +16,7 @@ class _Thinking(WireModel):
 
 
 class EnabledThinking(_Thinking):
-    """`budget_tokens` is checked and not yet acted upon."""
+    """`budget_tokens` bounds the thinking of an answer."""
 
     type: Literal["enabled"] = "enabled"
     budget_tokens: int = Field(ge=1024)

@@ -27,6 +27,7 @@ class Tool(Cacheable):
     description: str | None = None
     defer_loading: bool | None = None
     input_examples: list[dict[str, Any]] | None = None
+    strict: bool | None = None
 
 
 class ClientTool(Cacheable):

@@ -37,7 +37,7 @@ def derive_calls(samples: Samples, turn: Turn, ends: tuple[str, ...]) -> Calls |
     if text is None:
         return None
     calls = _derived(samples, turn, ends, _body(text, turn, ends), two is not None)
-    return _without_blanks(calls) if calls else None
+    return replace(_without_blanks(calls), compact=f'"{KEY_A}":"' in text) if calls else None
 
 
 def _without_blanks(calls: Calls) -> Calls:

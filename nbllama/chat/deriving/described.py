@@ -47,7 +47,11 @@ DESCRIPTIONS = (
                 ends=("<|end|>", "<|call|>", "<|return|>"),
                 openers=("<|channel|>", "to=", "<|message|>"),
                 routes=(
-                    Route("to=functions.{name}", "call"),
+                    Route(
+                        "to=functions.{name}",
+                        "call",
+                        written="<|channel|>commentary to=functions.{name} <|constrain|>json",
+                    ),
                     Route("to=assistant<|channel|>analysis", "think"),
                     Route("to={name}", "text"),
                     Route("<|channel|>analysis", "think"),
@@ -82,7 +86,7 @@ DESCRIPTIONS = (
                 routes=(
                     Route("to=self", "think"),
                     Route("to=user", "text"),
-                    Route("to={name}", "calls"),
+                    Route("to={name}", "calls", written=" to={name}"),
                     Route("", "text"),
                 ),
             ),

@@ -47,7 +47,9 @@ def derive_turn(samples: Samples) -> Turn:
     think = think or _from_prompts(samples, header, prompt)
     header = _without_thinking(header, think)
     content = _content(header, think, before, ending)
-    return Turn(header, think, content, _swallowed(content, between, ending), ending)
+    opening = think.open if think else ""
+    swallow = tuple(tag for tag in _swallowed(content, between, ending) if tag != opening)
+    return Turn(header, think, content, swallow, ending)
 
 
 def _header(prompt: str, before: str) -> str:
