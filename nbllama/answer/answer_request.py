@@ -84,6 +84,7 @@ class Answer:
         self.stream = request.stream
         self.ignored = request.ignored
         self.model_id = entry.source.id
+        self.client = recorder.record.client
         self.request_id = recorder.record.id
         self.message_id = recorder.record.message_id
         self._entry = entry
@@ -139,8 +140,9 @@ class Answer:
     async def message(self) -> dict[str, Any]:
         """The answer as one Message. Raises ApiError if it ended in an error."""
         builder = MessageBuilder()
-        async for event in self.events():
-            builder.add(event)
+        async with contextlib.aclosing(self.events()) as events:
+            async for event in events:
+                builder.add(event)
         if self._error is not None:
             raise self._error
         return builder.message()
@@ -323,7 +325,9 @@ class Answer:
         if finished is not None:
             self._usage.output_tokens = finished.n_generated
         usage = self._usage.to_dict(final=True)
-        return [*events, MessageDelta(stop_reason, accepted.stops.matched, usage), MessageStop()]
+        # Nothing is cut out of a conversation here: whoever asked for it is told so.
+        edited: dict[str, Any] | None = None if self.request.context_management is None else {"applied_edits": []}
+        return [*events, MessageDelta(stop_reason, accepted.stops.matched, usage, edited), MessageStop()]
 
     def _stop_reason(self, accepted: Accepted, finished: Finished | None) -> str:
         if accepted.stops.matched is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from nbllama.chat.prompt import Prompt
 from nbllama.wire.answers import MessageBuilder
@@ -32,9 +31,6 @@ class Recorder:
         client: str,
         model: str,
         stream: bool,
-        request: dict[str, Any],
-        ignored: Sequence[str],
-        warnings: Sequence[str] = (),
         keep: Callable[[RequestRecord], None],
     ) -> None:
         self.record = RequestRecord(
@@ -44,9 +40,6 @@ class Recorder:
             model=model,
             created=time.time(),
             stream=stream,
-            request=request,
-            ignored=list(ignored),
-            warnings=list(warnings),
         )
         self._keep = keep
         self._began = time.perf_counter()

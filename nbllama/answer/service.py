@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from nbllama.answer.trace import TraceStore
 from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
+from nbllama.wire.ignored import ignored_betas
 from nbllama.wire.records import RequestRecord
 from nbllama.wire.requests import MessagesRequest, messages_request, parse_count_tokens_request
 from nbllama.wire.validation import parse_json
@@ -66,6 +67,8 @@ class Counted:
     input_tokens: int
     model_id: str
     ignored: list[str]
+    edits_context: bool = False
+    """Whether context management was asked for, which the API answers in a field of its own."""
 
 
 class Service:
@@ -100,37 +103,46 @@ class Service:
         self._catalog.close()
         # Give the streams one turn of the loop to tell their clients.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout=1.0)
+            async with asyncio.timeout(1.0):
+                await self._idle.wait()
 
     async def drain(self, timeout: float) -> None:
         """Accepts nothing new and waits for what runs, `timeout` seconds at most."""
         self._draining = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
 
-    async def messages(self, body: bytes, *, client: str, request_id: str, default_model: str | None = None) -> Answer:
-        """Accepts a request, or raises the ApiError that refuses it. `default_model` is its door's own reference.
+    @property
+    def lenient(self) -> bool:
+        """Whether what only the real API refuses is taken."""
+        return self._lenient
+
+    async def messages(
+        self,
+        body: bytes,
+        *,
+        client: str,
+        request_id: str,
+        default_model: str | None = None,
+        betas: Sequence[str] = (),
+    ) -> Answer:
+        """Accepts a request, or raises the ApiError that refuses it. `default_model` is its door's own reference,
+        `betas` are the headers `anthropic-beta`.
 
         With the model loaded, everything that can be refused is refused here. A stream that must wait for the model
         is accepted at once, so that its headers and pings can flow, and tells a failure in the stream.
         """
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
-        sent, request = await _parsed(functools.partial(_read, lenient=self._lenient), body)
-        notes = self._signer.check(request)
-        entry = self._entry_for(request.model, default_model)
-        kept, warnings = self._traces.request(sent, len(body))
         recorder = Recorder(
-            id=request_id,
-            message_id=new_id("msg"),
-            client=client,
-            model=request.model,
-            stream=request.stream,
-            request=kept,
-            ignored=request.ignored,
-            warnings=[*warnings, *notes],
-            keep=self._ended,
+            id=request_id, message_id=new_id("msg"), client=client, model="", stream=False, keep=self._ended
         )
+        try:
+            request, entry = await self._understood(body, recorder.record, default_model, betas)
+        except ApiError as error:
+            recorder.fail(error)
+            raise
         answer = Answer(
             request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder, signer=self._signer
         )
@@ -150,7 +162,9 @@ class Service:
         """What `counted` says, as the API's JSON."""
         return {"input_tokens": (await self.counted(body, client=client, default_model=default_model)).input_tokens}
 
-    async def counted(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
+    async def counted(
+        self, body: bytes, *, client: str, default_model: str | None = None, betas: Sequence[str] = ()
+    ) -> Counted:
         """Counts the exact prompt, beside any running decode."""
         request = await _parsed(functools.partial(parse_count_tokens_request, lenient=self._lenient), body)
         self._signer.check(request)
@@ -161,7 +175,8 @@ class Service:
             _, encoded = await asyncio.to_thread(encode, model, request, client)
         except Exception as error:
             raise to_api_error(error) from error
-        return Counted(len(encoded.ids), entry.source.id, request.ignored)
+        ignored = [*request.ignored, *ignored_betas(betas)]
+        return Counted(len(encoded.ids), entry.source.id, ignored, request.context_management is not None)
 
     def models(self) -> list[dict[str, Any]]:
         """ModelInfo of every model, the default first."""
@@ -209,6 +224,22 @@ class Service:
             "requests": [{"model": answer.model_id, **answer.progress} for answer in self._running.values()],
         }
 
+    def requests(self, client: str) -> list[dict[str, Any]]:
+        """A client's own running requests, oldest first: id, message_id, model, stream, and what each waits for."""
+        return [
+            {"id": id, "message_id": one.message_id, "model": one.model_id, "stream": one.stream, **one.progress}
+            for id, one in self._running.items()
+            if one.client == client
+        ]
+
+    def cancel(self, id: str, client: str) -> dict[str, Any]:
+        """Ends one of a client's own running requests, by request or message id. Raises NotFound."""
+        for answer in self._running.values():
+            if id in (answer.request_id, answer.message_id) and answer.client == client:
+                answer.cancel()
+                return {"id": answer.request_id, "cancelled": True}
+        raise NotFound(f"no running request {id}: it is another client's, has ended, or never was")
+
     def traces(self, client: str) -> list[dict[str, Any]]:
         """A client's own records in short, newest first."""
         return self._traces.summaries(client)
@@ -220,6 +251,21 @@ class Service:
     def check_integrity(self) -> None:
         """Raises if the engine's books do not add up. For tests; blocks for a step."""
         self._engine.check_integrity()
+
+    async def _understood(
+        self, body: bytes, record: RequestRecord, default_model: str | None, betas: Sequence[str]
+    ) -> tuple[MessagesRequest, Entry]:
+        """The request and the model that answers it, written down as far as they are understood. Raises ApiError."""
+        sent = await _parsed(parse_json, body)
+        record.request, record.warnings = self._traces.request(sent, len(body))
+        record.stream = sent.get("stream") is True
+        record.model = model if isinstance(model := sent.get("model"), str) else ""
+        read = functools.partial(messages_request, sent, lenient=self._lenient)
+        request = read() if len(body) < PARSE_ASIDE_BYTES else await asyncio.to_thread(read)
+        request.ignored.extend(ignored_betas(betas))
+        record.ignored = list(request.ignored)
+        record.warnings += self._signer.check(request)
+        return request, self._entry_for(request.model, default_model)
 
     def _entry_for(self, model_id: str, default_ref: str | None = None) -> Entry:
         return self._translated(lambda: self._catalog.named(model_id, default_ref))
@@ -250,9 +296,3 @@ class Service:
 
 async def _parsed(parse: Callable[[bytes], T], body: bytes) -> T:
     return parse(body) if len(body) < PARSE_ASIDE_BYTES else await asyncio.to_thread(parse, body)
-
-
-def _read(body: bytes, *, lenient: bool) -> tuple[dict[str, Any], MessagesRequest]:
-    """The JSON as sent, for the record, and the request: parsed once."""
-    sent = parse_json(body)
-    return sent, messages_request(sent, lenient=lenient)

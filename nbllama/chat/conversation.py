@@ -278,11 +278,16 @@ def _description(tool: Any) -> str:
 def _check(block: Any, path: str, images: bool) -> None:
     parts = block.content if isinstance(block, ToolResultBlock) else [block]
     for part in parts:
-        if isinstance(part, ImageBlock) and not images:
+        if not images and (isinstance(part, ImageBlock) or (isinstance(part, DocumentBlock) and _has_image(part))):
             raise UnsupportedContent(f"{path}: this model has no vision: it cannot be shown an image")
         if isinstance(part, DocumentBlock) and _document_text(part) is None:
             kind = part.source.get("media_type") or part.source.get("type")
             raise UnsupportedContent(f"{path}: this model cannot read documents of type {kind}, only plain text")
+
+
+def _has_image(block: DocumentBlock) -> bool:
+    content = block.source.get("content")
+    return isinstance(content, list) and any(isinstance(part, dict) and part.get("type") == "image" for part in content)
 
 
 _TEXTS = TextBlock | DocumentBlock | SearchResultBlock | ServerToolUseBlock | ServerToolResultBlock | ImageBlock

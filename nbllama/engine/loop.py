@@ -11,12 +11,14 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nbllama.engine.errors import EngineError, EngineStopped, PromptTooLong, QueueFull
-from nbllama.engine.jobs import Failed, Finished, Job, Outcome
+from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Started
 from nbllama.engine.lane import Lane
+from nbllama.engine.retry_after import REMEMBERED, seconds_until_turn
 from nbllama.engine.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -40,10 +42,12 @@ def deliver_directly(deliveries: list[Delivery]) -> None:
 
 @dataclass(slots=True)
 class _Model:
-    """What other threads may know of a lane: how many jobs are in it, under the loop's lock."""
+    """What other threads may know of a lane, under the loop's lock: its jobs, and the seconds that jobs lately ran."""
 
     lane: Lane
     jobs: set[str] = field(default_factory=set)
+    durations: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    started: dict[str, float] = field(default_factory=dict)
     handed_out: float = 0.0
 
 
@@ -104,7 +108,9 @@ class EngineLoop:
                 raise PromptTooLong(len(job.prompt), info.n_ctx - 1)
             waiting = len(model.jobs) - info.max_sequences
             if waiting >= self._max_waiting:
-                raise QueueFull(waiting, retry_after=1.0 + waiting / info.max_sequences)
+                raise QueueFull(
+                    waiting, seconds_until_turn(model.durations, n_ahead=waiting, n_slots=info.max_sequences)
+                )
             model.jobs.add(job.id)
             # Under the lock: after a `remove_model` or the end of the thread nobody would take it out.
             self._inbox.put(lambda: model.lane.add(job))
@@ -219,10 +225,19 @@ class EngineLoop:
                 continue
             outcomes, sequence.outcomes = sequence.outcomes, []
             deliveries.append((sequence.job, outcomes))
+            if any(isinstance(outcome, Started) for outcome in outcomes):
+                model.started[sequence.job.id] = time.monotonic()
             if isinstance(outcomes[-1], Finished | Failed):
                 ended.append(sequence.job.id)
         if ended:
-            with self._lock:
-                model.jobs.difference_update(ended)
+            self._note_ends(model, ended)
         if deliveries:
             self._safely(lambda: self._dispatch(deliveries))
+
+    def _note_ends(self, model: _Model, ended: list[str]) -> None:
+        now = time.monotonic()
+        # One that never ran says nothing about how long a slot is taken.
+        ran = [now - began for id in ended if (began := model.started.pop(id, None)) is not None]
+        with self._lock:
+            model.jobs.difference_update(ended)
+            model.durations.extend(ran)

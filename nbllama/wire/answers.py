@@ -95,6 +95,8 @@ class MessageBuilder:
             message = self.message()
             message["stop_reason"], message["stop_sequence"] = event.stop_reason, event.stop_sequence
             message["usage"] = message["usage"] | event.usage
+            if event.context_management is not None:
+                message["context_management"] = event.context_management
 
     def message(self) -> dict[str, Any]:
         """The Message so far. Raises ValueError before its start."""

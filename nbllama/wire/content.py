@@ -54,7 +54,21 @@ class ImageBlock(Cacheable):
     source: dict[str, Any]
 
 
-class DocumentBlock(Cacheable):
+class Citations(WireModel):
+    enabled: bool | None = None
+
+
+class Citable(Cacheable):
+    """A source that an answer may be asked to quote. No model here does."""
+
+    citations: Citations | None = None
+
+    @property
+    def cited(self) -> bool:
+        return self.citations is not None and bool(self.citations.enabled)
+
+
+class DocumentBlock(Citable):
     """A document; `source` as sent. Text and blocks of text are shown as they are, a PDF by the text in it."""
 
     type: Literal["document"] = "document"
@@ -63,7 +77,7 @@ class DocumentBlock(Cacheable):
     context: str | None = None
 
 
-class SearchResultBlock(Cacheable):
+class SearchResultBlock(Citable):
     type: Literal["search_result"] = "search_result"
     source: str
     title: str
@@ -76,11 +90,14 @@ class ThinkingBlock(WireModel):
     type: Literal["thinking"] = "thinking"
     thinking: str
     signature: str | None = None
+    # No breakpoint may be here (§2.5).
+    cache_control: None = None
 
 
 class RedactedThinkingBlock(WireModel):
     type: Literal["redacted_thinking"] = "redacted_thinking"
     data: str
+    cache_control: None = None
 
 
 class ToolUseBlock(Cacheable):
@@ -97,8 +114,15 @@ class ToolReferenceBlock(Cacheable):
     tool_name: str
 
 
+class UnavailableBlock(WireModel):
+    """Something that only Anthropic's own tools read: without them the request would mean less than it says."""
+
+    type: Literal["container_upload", "browser_state"]
+
+
 ResultContent = Annotated[
-    TextBlock | ImageBlock | DocumentBlock | SearchResultBlock | ToolReferenceBlock, Field(discriminator="type")
+    TextBlock | ImageBlock | DocumentBlock | SearchResultBlock | ToolReferenceBlock | UnavailableBlock,
+    Field(discriminator="type"),
 ]
 
 
@@ -170,6 +194,7 @@ ContentBlock = Annotated[
     | ServerToolResultBlock
     | ToolChangeBlock
     | CompactionBlock
+    | UnavailableBlock
     | NoticeBlock,
     Field(discriminator="type"),
 ]

@@ -15,6 +15,7 @@ Source: reference anthropic-api §5. A validation error is 400, never 422.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from nbllama.errors import NbllamaError
@@ -58,7 +59,7 @@ class ApiError(NbllamaError):
         if self.should_retry is not None:
             headers["x-should-retry"] = "true" if self.should_retry else "false"
         if self.retry_after is not None:
-            headers["retry-after"] = str(max(1, round(self.retry_after)))
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
         return headers
 
 

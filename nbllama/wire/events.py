@@ -58,6 +58,8 @@ class MessageDelta:
     stop_reason: str
     stop_sequence: str | None
     usage: dict[str, Any]
+    # Of the beta, for those who asked for it.
+    context_management: dict[str, Any] | None = None
     name: ClassVar[str] = "message_delta"
 
     def data(self) -> dict[str, Any]:
@@ -67,7 +69,8 @@ class MessageDelta:
             "stop_details": None,
             "container": None,
         }
-        return {"type": self.name, "delta": delta, "usage": self.usage}
+        extra = {} if self.context_management is None else {"context_management": self.context_management}
+        return {"type": self.name, "delta": delta, "usage": self.usage, **extra}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nbllama.wire.content import ContentBlock, InputMessage, TextBlock, ToolResultBlock, ToolUseBlock
+from nbllama.wire.content import (
+    ContentBlock,
+    InputMessage,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UnavailableBlock,
+)
 from nbllama.wire.errors import InvalidRequest
 
 # Whose turn a block may stand in; those that are not here may stand in anybody's but the system's.
@@ -60,6 +67,10 @@ def _check_roles(index: int, message: InputMessage) -> None:
         place = f"messages.{index}.content.{position}"
         if message.role == "system" and block.type not in ("text", "tool_addition", "tool_removal"):
             raise InvalidRequest(f"{place}: `system` messages can only contain `text` blocks")
+        parts = block.content if isinstance(block, ToolResultBlock) else [block]
+        for part in parts:
+            if isinstance(part, UnavailableBlock):
+                raise InvalidRequest(f"{place}: `{part.type}` blocks need tools of Anthropic's, which are not here")
         role = _ROLE_OF.get(block.type, message.role)
         if role != message.role:
             raise InvalidRequest(f"{place}: `{block.type}` blocks can only be in `{role}` messages")

@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from nbllama.wire.caching import Breakpoint, breakpoints
-from nbllama.wire.content import CacheControl, InputMessage, Items, TextBlock, WireModel
+from nbllama.wire.content import (
+    CacheControl,
+    DocumentBlock,
+    InputMessage,
+    Items,
+    SearchResultBlock,
+    TextBlock,
+    ToolResultBlock,
+    WireModel,
+)
 from nbllama.wire.errors import InvalidRequest
 from nbllama.wire.history import check_messages
 from nbllama.wire.ignored import ignored_names
@@ -67,6 +76,12 @@ class OutputConfig(WireModel):
     format: JsonFormat | None = None
 
 
+class Metadata(WireModel):
+    """Who asks, for the real API's own purposes."""
+
+    user_id: str | None = Field(default=None, max_length=256)
+
+
 class Extension(WireModel):
     """Our own field `nbllama`: what llama.cpp can do and the API has no word for."""
 
@@ -84,9 +99,11 @@ class CountTokensRequest(WireModel):
     sent_tools: Items[SentTool] = Field(default=[], alias="tools")
     tool_choice: Annotated[ToolChoice, Field(discriminator="type")] | None = None
     thinking: Annotated[Thinking, Field(discriminator="type")] | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
     cache_control: CacheControl | None = None
     output_config: OutputConfig | None = None
+    context_management: dict[str, Any] | None = None
+    speed: Literal["standard", "fast"] | None = None
     # What clients before 1.0 call it.
     output_format: JsonFormat | None = None
     nbllama: Extension = Extension()
@@ -131,6 +148,7 @@ class MessagesRequest(CountTokensRequest):
     temperature: float | None = Field(default=None, ge=0, le=1)
     top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
+    service_tier: Literal["auto", "standard_only"] | None = None
 
     @property
     def seed(self) -> int | None:
@@ -182,6 +200,8 @@ def _checked(sent: dict[str, Any], kind: type[_Request], *, lenient: bool) -> _R
     request._breakpoints = breakpoints(request.sent_tools, request.system, request.messages, request.cache_control)
     request._lenient = lenient
     check_tool_choice(request.tool_choice, request.sent_tools, request.tools)
+    if request.output_schema is not None:
+        _check_no_citations(request.messages)
     request._ignored = ignored_names(data, [tool.name for tool in request.tools])
     return request
 
@@ -195,6 +215,15 @@ def _refuse_unsupported(data: dict[str, Any], *, generates: bool) -> None:
     for name in ("compaction", "mcp_servers"):
         if generates and data.get(name):
             raise InvalidRequest(f"{name}: not supported")
+
+
+def _check_no_citations(messages: list[InputMessage]) -> None:
+    for index, message in enumerate(messages):
+        for position, block in enumerate(message.content):
+            parts = block.content if isinstance(block, ToolResultBlock) else [block]
+            if any(isinstance(part, DocumentBlock | SearchResultBlock) and part.cited for part in parts):
+                place = f"messages.{index}.content.{position}"
+                raise InvalidRequest(f"{place}: citations may not be combined with output_config.format")
 
 
 def _check_prewarm(request: MessagesRequest) -> None:

@@ -10,9 +10,12 @@ from pydantic import Discriminator, Field, Tag
 from nbllama.wire.client_tools import CLIENT_TYPES, definition, is_client_type
 from nbllama.wire.content import Cacheable, WireModel
 from nbllama.wire.errors import InvalidRequest
+from nbllama.wire.json_schema import is_schema
 
 _SERVER_SIDE = ("web_search_", "web_fetch_", "code_execution_", "tool_search_tool_", "mcp_toolset", "advisor_")
-TOOL_TYPES = ("custom", *CLIENT_TYPES, *(f"{prefix}*" for prefix in _SERVER_SIDE))
+# Families of tools that the client runs, with schemas that only the API knows.
+_TOOLSETS = ("computer_toolset_", "browser_toolset_")
+TOOL_TYPES = ("custom", *CLIENT_TYPES, *(f"{prefix}*" for prefix in (*_SERVER_SIDE, *_TOOLSETS)))
 
 
 class Tool(Cacheable):
@@ -41,7 +44,7 @@ class ClientTool(Cacheable):
 
 
 class ServerTool(Cacheable):
-    """A tool that Anthropic's servers run, by its `type`. It cannot run here."""
+    """A tool that only the API can offer, by its `type`: its servers run it, or it alone knows the schema."""
 
     type: str
     name: str | None = None
@@ -53,7 +56,7 @@ def _tool_kind(tool: Any) -> str:
         return "custom"
     if isinstance(type, str) and is_client_type(type):
         return "client"
-    return "server" if isinstance(type, str) and type.startswith(_SERVER_SIDE) else str(type)
+    return "server" if isinstance(type, str) and type.startswith((*_SERVER_SIDE, *_TOOLSETS)) else str(type)
 
 
 SentTool = Annotated[
@@ -114,17 +117,8 @@ def _check_tool(tool: Tool | ClientTool, place: str, *, lenient: bool) -> None:
     if schema_type != "object":
         text = "Field required" if schema_type is None else "Input should be 'object'"
         raise InvalidRequest(f"{place}.type: {text}")
-    if not lenient and not _is_schema(tool.input_schema):
+    if not lenient and not is_schema(tool.input_schema):
         raise InvalidRequest(f"{place}: JSON schema is invalid. It must match JSON Schema draft 2020-12")
-
-
-def _is_schema(schema: dict[str, Any]) -> bool:
-    """Whether the outermost properties are schemas; what is deeper is seen when a grammar is made of it."""
-    properties, required = schema.get("properties", {}), schema.get("required", [])
-    if not isinstance(properties, dict) or not isinstance(required, list):
-        return False
-    are_schemas = all(isinstance(value, dict | bool) for value in properties.values())
-    return are_schemas and all(isinstance(name, str) for name in required)
 
 
 def check_tool_choice(choice: ToolChoice | None, sent: Sequence[AnyTool], offered: Sequence[Tool]) -> None:

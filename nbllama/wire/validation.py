@@ -55,6 +55,8 @@ def _describe(error: ErrorDetails) -> str:
                 expected = ", ".join(f"'{type}'" for type in TOOL_TYPES)
             tag = str(context["tag"])[:100]
             text = f"Input tag '{tag}' found using 'type' does not match any of the expected tags: {expected}"
+        case "none_required":
+            text = "Extra inputs are not permitted"
         case "model_type" | "model_attributes_type":
             text = "Input should be a valid dictionary"
         case _:

@@ -38,6 +38,10 @@ class HelloEndpoint(Endpoint):
 
 
 class _ModelEndpoint(Endpoint):
+    @property
+    def _betas(self) -> list[str]:
+        return self.request.headers.get_list("anthropic-beta")
+
     def _name_what_was_done(self, model_id: str, ignored: Sequence[str]) -> None:
         self.set_header("nbllama-model", header_value(model_id))
         if ignored:
@@ -50,7 +54,11 @@ class MessagesEndpoint(_ModelEndpoint):
             body = self.body()
             answer = await self.while_connected(
                 self.worker.service.messages(
-                    body, client=self.client, request_id=self.request_id, default_model=self.default_model
+                    body,
+                    client=self.client,
+                    request_id=self.request_id,
+                    default_model=self.default_model,
+                    betas=self._betas,
                 )
             )
             self._name_what_was_done(answer.model_id, answer.ignored)
@@ -63,17 +71,22 @@ class MessagesEndpoint(_ModelEndpoint):
 class CountTokensEndpoint(_ModelEndpoint):
     async def post(self) -> None:
         with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
-            counting = self.worker.service.counted(self.body(), client=self.client, default_model=self.default_model)
+            counting = self.worker.service.counted(
+                self.body(), client=self.client, default_model=self.default_model, betas=self._betas
+            )
             counted = await self.while_connected(counting)
             self._name_what_was_done(counted.model_id, counted.ignored)
-            self.answer_json({"input_tokens": counted.input_tokens})
+            n_tokens = counted.input_tokens
+            edited = {"context_management": {"original_input_tokens": n_tokens}} if counted.edits_context else {}
+            self.answer_json({"input_tokens": n_tokens, **edited})
 
 
 class ModelsEndpoint(Endpoint):
     def get(self) -> None:
         query = {name: self.get_query_argument(name, None) for name in ("limit", "after_id", "before_id")}
         lifecycle = [*self.get_query_arguments("lifecycle[]"), *self.get_query_arguments("lifecycle")]
-        self.answer_json(page_of(in_lifecycle(self.worker.service.models(), lifecycle), **query))
+        models = in_lifecycle(self.worker.service.models(), lifecycle)
+        self.answer_json(page_of(models, **query, lenient=self.worker.service.lenient))
 
 
 class ModelEndpoint(Endpoint):
@@ -105,6 +118,19 @@ class TracesEndpoint(Endpoint):
 class TraceEndpoint(Endpoint):
     def get(self, id: str) -> None:
         self.answer_json(self.worker.service.trace(id, self.client))
+
+
+class RequestsEndpoint(Endpoint):
+    def get(self) -> None:
+        self.answer_json({"requests": self.worker.service.requests(self.client)})
+
+
+class CancelEndpoint(Endpoint):
+    """Takes no body. The cancelled request itself ends in an error that says so."""
+
+    def post(self, id: str) -> None:
+        self.json_body()
+        self.answer_json(self.worker.service.cancel(id, self.client))
 
 
 class LoadEndpoint(Endpoint):

@@ -48,6 +48,9 @@ class BoundedServer(HTTPServer):
 
 def _bad_request() -> bytes:
     id = new_id("req")
-    body = json.dumps(InvalidRequest("The request is not valid HTTP").body(id)).encode()
-    headers = f"Content-Type: application/json\r\nrequest-id: {id}\r\nConnection: close\r\nContent-Length: {len(body)}"
-    return f"HTTP/1.1 400 Bad Request\r\n{headers}\r\n\r\n".encode() + body
+    refused = InvalidRequest("The request is not valid HTTP")
+    body = json.dumps(refused.body(id)).encode()
+    headers = {"Content-Type": "application/json", "request-id": id, "Connection": "close"}
+    headers |= {"Content-Length": str(len(body))} | refused.headers()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 400 Bad Request\r\n{lines}\r\n".encode() + body

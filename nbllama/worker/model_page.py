@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from nbllama.wire.errors import InvalidRequest
@@ -27,10 +28,18 @@ def page_of(
     limit: str | None = None,
     after_id: str | None = None,
     before_id: str | None = None,
+    lenient: bool = False,
 ) -> dict[str, Any]:
-    """The `limit` models behind `after_id` or before `before_id`. Raises InvalidRequest for a limit that is none."""
+    """The `limit` models behind `after_id` or before `before_id`.
+
+    Raises InvalidRequest for a limit that is none and for ids of no model (`lenient`: they change nothing): whoever
+    walks the pages would begin again.
+    """
     count = _limit(limit)
     ids = [model["id"] for model in models]
+    for name, id in (("after_id", after_id), ("before_id", before_id)):
+        if id is not None and id not in ids and not lenient:
+            raise InvalidRequest(f"{name}: no model has this id")
     start, end = 0, len(models)
     if before_id in ids:
         end = ids.index(before_id)
@@ -53,7 +62,10 @@ def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
     # Python refuses to read thousands of digits.
-    is_number = text.isascii() and text.isdecimal() and len(text) <= 20
-    if not is_number or not 1 <= int(text) <= MAX_LIMIT:
-        raise InvalidRequest(f"limit: Input should be a whole number from 1 to {MAX_LIMIT}")
+    if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
+        raise InvalidRequest("limit: Input should be a valid integer, unable to parse string as an integer")
+    if int(text) < 1:
+        raise InvalidRequest("limit: Input should be greater than or equal to 1")
+    if int(text) > MAX_LIMIT:
+        raise InvalidRequest(f"limit: Input should be less than or equal to {MAX_LIMIT}")
     return int(text)

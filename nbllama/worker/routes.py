@@ -19,6 +19,8 @@ def routes() -> list[tuple[str, type[RequestHandler]]]:
         (r"/nbllama/status", endpoints.StatusEndpoint),
         (r"/nbllama/traces", endpoints.TracesEndpoint),
         (r"/nbllama/traces/([^/]+)", endpoints.TraceEndpoint),
+        (r"/nbllama/requests", endpoints.RequestsEndpoint),
+        (r"/nbllama/requests/([^/]+)/cancel", endpoints.CancelEndpoint),
         (r"/nbllama/tokenize", endpoints.TokenizeEndpoint),
         (r"/nbllama/load", endpoints.LoadEndpoint),
         (r"/nbllama/unload", endpoints.UnloadEndpoint),

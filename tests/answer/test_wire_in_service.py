@@ -192,6 +192,19 @@ def test_a_prompt_can_be_warmed(script: Callable[..., str]) -> None:
     run(check, script())
 
 
+def test_who_asks_for_context_management_is_told_that_nothing_was_cut(script: Callable[..., str]) -> None:
+    async def check(service: Service) -> None:
+        edits: dict[str, Any] = {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}
+        body = {"model": "m", "messages": [ASK], **edits}
+        counted = await service.counted(json.dumps(body).encode(), client="local")
+
+        assert (await create(service, **edits))["context_management"] == {"applied_edits": []}
+        assert counted.edits_context
+        assert "context_management" not in await create(service, "req_2")
+
+    run(check, script())
+
+
 def test_thinking_is_signed_and_a_changed_one_refused(script: Callable[..., str]) -> None:
     async def check(service: Service) -> None:
         content = (await create(service, thinking={"type": "adaptive"}))["content"]

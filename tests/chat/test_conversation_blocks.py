@@ -75,3 +75,7 @@ def test_an_image_is_refused_by_what_is_missing() -> None:
     image = {"type": "image", "source": {"type": "url", "url": "https://x.example"}}
     with pytest.raises(UnsupportedContent, match=r"messages\.0\.content\.0: this model has no vision"):
         prompt({"role": "user", "content": [image]})
+
+    within = {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "t"}, image]}}
+    with pytest.raises(UnsupportedContent, match=r"messages\.0\.content\.0: this model has no vision"):
+        prompt({"role": "user", "content": [within]})

@@ -51,6 +51,8 @@ BOMBS = {
     "in filters": "{% set l = range(100000) | list %}{{ l | select('in', l) | list | length }}",
     "lazy chain": "{{ range(100000) " + "| map('abs')" * 200 + " | list | length }}",
     "lazy attributes": "{{ range(100000) " + "| map(attribute='a')" * 500 + " | list | length }}",
+    "joined by much": "{{ range(1000) | list | join('b' * 400000) }}",
+    "joined by much by a method": "{{ ('b' * 400000).join('c' * 1000) }}",
     "generator joined": SHARED + "{{ l | map(attribute='0') | join }}",
     "generator joined by a method": SHARED + "{{ ''.join(l | map(attribute='0')) }}",
     "generator summed": "{% set b = [1] * 10000 %}{% set l = [(b,)] * 10000 %}"

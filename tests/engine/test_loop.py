@@ -151,8 +151,32 @@ def test_queue_full(start: Start) -> None:
         submit(loop, "c", prompt_of(runtime, "go"))
     wait(running, waiting)
 
-    assert refused.value.retry_after > 0
+    assert refused.value.retry_after >= 1
     assert waiting.progress[0].position == 1
+
+
+def test_a_full_queue_says_how_long_jobs_lately_took(start: Start) -> None:
+    loop, runtime = start(max_sequences=1, max_waiting=1, **slow())
+    running, waiting = [submit(loop, id, prompt_of(runtime, "go")) for id in "ab"]
+    loop._models["model"].durations.extend([8.0, 12.0])
+
+    with pytest.raises(QueueFull) as refused:
+        submit(loop, "c", prompt_of(runtime, "go"))
+    loop.cancel("model", "b")
+    wait(running, waiting)
+
+    # One runs and one waits: its turn is the second.
+    assert refused.value.retry_after == 20.0
+    wait_for_no_jobs(loop)
+    # The one that was cancelled in the queue never took the slot.
+    assert len(loop._models["model"].durations) == 3
+    assert loop._models["model"].started == {}
+
+
+def wait_for_no_jobs(loop: EngineLoop) -> None:
+    """A job is told its end after it has left the books; the next check is behind that."""
+    loop.check_integrity()
+    assert loop.n_jobs("model") == (0, 0)
 
 
 def test_a_failed_decode_ends_its_jobs_and_nothing_else(start: Start) -> None:

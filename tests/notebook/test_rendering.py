@@ -20,8 +20,9 @@ from nbllama.wire.errors import ServerFault
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(1)> [a](javascript:alert(1)) [b](data:text/html,x) "
     "![c](http://t/x) $$x$$ \x1b[31mred\x1b]0;title\x07 \x08\x9b2J a\rb \u202eabc\u2066d \x00\n\n"
-    "```\n</code></pre></div>\n```\n\n| <b>t</b> |\n|---|\n| <script>alert(1)</script> |\n\n\n"
-    "# [x](javascript:alert(1))\n\n<a href='javascript:x'>y</a> " + "w" * 500
+    "```\n</code></pre></div><img src=x onerror=alert(2)>\n```\n\n"
+    "| <b>t</b> |\n|---|\n| <script>alert(1)</script> |\n\n\n"
+    "# [x](javascript:alert(1)) [y](<http://t/x\"onmouseover=\"alert(3)>)\n\n<a href='javascript:x'>y</a> " + "w" * 500
 )
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 TAGS = {"div", "details", "summary", "span", "style", "strong", "em", "pre", "code", "p", "br", "a", "h1"}

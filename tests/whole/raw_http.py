@@ -83,6 +83,8 @@ class Reply:
         if self.status >= 400 and not bodiless:
             answer = self.json
             assert answer["type"] == "error" and isinstance(answer["error"]["message"], str), answer
-            assert answer["request_id"].startswith("req_"), answer
-        if self.status == 401:
+            assert re.fullmatch("req_[0-9A-Za-z]{24}", answer["request_id"]), answer
+            assert answer["request_id"] == self.headers["request-id"], self.raw[:600]
+            assert self.headers["content-type"].startswith("application/json"), self.headers
+        if 400 <= self.status < 500:
             assert self.headers["x-should-retry"] == "false", self.headers

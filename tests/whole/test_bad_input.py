@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,16 @@ def test_methods_that_are_none(doors: Doors, name: str) -> None:
         for method in ("BREW", "TRACE", "PUT", "DELETE", "PATCH", "PROPFIND"):
             door.post(path, b"", method=method).check(404, 405)
     check_alive(doors)
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("path", ["batches", "batches/b", "batches/b/cancel", "batches/b/results", "../files"])
+def test_batches_and_files_are_404(doors: Doors, name: str, path: str) -> None:
+    path = f"/v1/messages/{path}".replace("/messages/../", "/")
+    for method in ("GET", "POST", "DELETE"):
+        reply = doors[name].post(path, b"{}", method=method)
+        reply.check(404)
+        assert reply.json["error"]["type"] == "not_found_error"
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -173,6 +184,55 @@ def test_the_content_type_changes_nothing(doors: Doors, name: str, type: str) ->
 def test_nul_and_private_characters_are_text(doors: Doors, name: str) -> None:
     body = json.dumps(ask("a\0b \U000f0000 \ufffe")).encode()
     doors[name].post("/v1/messages", body).check(200, 400)
+
+
+def test_nul_reaches_the_prompt_as_it_was_sent(doors: Doors) -> None:
+    for name in PATHS:
+        text = f"NUL for {name}: a\0b\0\0 \U000f0000 \ufffe \x1b[0m"
+        reply = doors[name].post("/v1/messages", json.dumps(ask(text)).encode())
+        reply.check(200)
+        trace = doors.worker.post(f"/nbllama/traces/{reply.headers['request-id']}", b"", method="GET").json
+        assert text in trace["prompt"]
+        assert trace["request"]["messages"][0]["content"] == text
+
+
+def peak_bytes(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) << 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak of a process from")
+def test_bodies_of_40_mb_are_not_kept(doors: Doors) -> None:
+    doors.worker.post("/v1/messages", b'{"model": "' + b"x" * 40_000_000).check(413)
+    before = peak_bytes(doors.pid)
+    for name in PATHS:
+        doors[name].post("/v1/messages", b'{"model": "' + b"x" * 40_000_000).check(413)
+    idle = [doors.worker.connect() for _ in range(4)]
+    for connection in idle:
+        connection.sendall(doors.worker.head("POST", "/v1/messages", "Content-Length: 400000000"))
+        connection.sendall(b"x" * 60_000_000)
+    # One at a time is 32 MB and what a growing buffer costs; those above the limit hold nothing.
+    assert peak_bytes(doors.pid) - before < 40_000_000
+    for connection in idle:
+        connection.close()
+    check_alive(doors)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_clients_that_announce_much_and_stay_silent(doors: Doors, name: str) -> None:
+    door = doors[name]
+    with Neighbour(door):
+        silent = [door.connect() for _ in range(20)]
+        for n, connection in enumerate(silent):
+            length = (1000, 32 << 20, 100 << 20, 10**15)[n % 4]
+            connection.sendall(door.head("POST", "/v1/messages", f"Content-Length: {length}"))
+        door.post("/v1/messages", json.dumps(ask("hi")).encode()).check(200)
+        if name == "serve":
+            # Refused unread, without waiting for what will never come.
+            Reply(read_answer(silent[3])).check(413)
+        for connection in silent:
+            connection.close()
+    check_alive(doors)
 
 
 def test_logs_hold_nothing_that_a_user_wrote(doors: Doors) -> None:

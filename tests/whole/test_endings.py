@@ -52,6 +52,7 @@ class Gate:
         self._open = threading.Event()
         self._open.set()
         self._passes = 0
+        self.n_decodes = 0
         self.waiting = threading.Event()
 
     def shut(self, after: int = 0) -> None:
@@ -63,7 +64,12 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
+
     def __call__(self) -> None:
+        self.n_decodes += 1
         if self._passes:
             self._passes -= 1
         elif not self._open.is_set():
@@ -96,6 +102,15 @@ class Worker:
 
     def stream(self, text: str, **fields: Any) -> Iterator[ServerSentEvent]:
         return connection.stream_events(self.endpoint, body(text, **fields), on_headers=self._note)
+
+    def whole(self, text: str, **fields: Any) -> dict[str, Any]:
+        """The answer as one Message."""
+        return connection.request_json(self.endpoint, "POST", "/v1/messages", body(text, **fields))
+
+    def newest(self) -> dict[str, Any]:
+        """The record of the request that ended last."""
+        (newest, *_) = connection.request_json(self.endpoint, "GET", "/nbllama/traces")["traces"]
+        return connection.request_json(self.endpoint, "GET", f"/nbllama/traces/{newest['id']}")
 
     def trace(self) -> dict[str, Any]:
         """The record of the request that was sent last."""
@@ -178,7 +193,7 @@ def check_free(worker: Worker) -> None:
     assert worker.lane.scheduler.slots.holders() == {}
 
 
-@pytest.mark.parametrize(
+GOOD_ENDS = pytest.mark.parametrize(
     ("text", "fields", "reason", "ending"),
     [
         ("hello", {}, "end_turn", "done"),
@@ -187,6 +202,9 @@ def check_free(worker: Worker) -> None:
         (WEATHER, {"tools": [TOOL]}, "tool_use", "tool_use"),
     ],
 )
+
+
+@GOOD_ENDS
 def test_a_good_end(worker: Worker, text: str, fields: dict[str, Any], reason: str, ending: str) -> None:
     events = list(worker.stream(text, **fields))
 
@@ -197,23 +215,70 @@ def test_a_good_end(worker: Worker, text: str, fields: dict[str, Any], reason: s
     check_free(worker)
 
 
+@GOOD_ENDS
+def test_a_good_end_of_a_whole_message(
+    worker: Worker, text: str, fields: dict[str, Any], reason: str, ending: str
+) -> None:
+    message = worker.whole(text, **fields)
+
+    assert message["stop_reason"] == reason
+    assert worker.newest()["ending"] == ending
+    assert worker.newest()["message"] == message
+    check_free(worker)
+
+
+def test_the_client_of_a_whole_message_goes(worker: Worker) -> None:
+    worker.gate.shut(after=4)
+    client = connection.open_connection(worker.endpoint)
+    client.request("POST", "/v1/messages", json.dumps(body(PRIME)))
+    assert worker.gate.waiting.wait(30)
+    client.close()
+    open_for_nobody(worker)
+    assert worker.newest()["ending"] == "cancelled"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_it_is_cancelled_by_its_id(worker: Worker, stream: bool) -> None:
+    """By another of the client's programs: the one that waits for the answer is told."""
+    worker.gate.shut(after=4)
+    client = connection.open_connection(worker.endpoint)
+    client.request("POST", "/v1/messages", json.dumps(body(PRIME) | {"stream": stream}))
+    assert worker.gate.waiting.wait(30)
+    (running,) = connection.request_json(worker.endpoint, "GET", "/nbllama/requests")["requests"]
+    cancelled = connection.request_json(worker.endpoint, "POST", f"/nbllama/requests/{running['id']}/cancel")
+    worker.gate.open()
+    response = client.getresponse()
+    text = response.read().decode()
+    client.close()
+
+    assert cancelled == {"id": running["id"], "cancelled": True}
+    assert response.status == (200 if stream else 500)
+    assert text.count("the request was cancelled") == 1 and "message_stop" not in text
+    check_free(worker)
+    assert (worker.newest()["id"], worker.newest()["ending"]) == (running["id"], "cancelled")
+    with pytest.raises(ApiError, match="no running request"):
+        connection.request_json(worker.endpoint, "POST", f"/nbllama/requests/{running['id']}/cancel")
+
+
 def test_the_client_goes_before_the_first_byte(worker: Worker) -> None:
     worker.gate.shut()
     client = connection.open_connection(worker.endpoint)
     client.request("POST", "/v1/messages", json.dumps(body(PRIME) | {"stream": True}))
     assert worker.gate.waiting.wait(30)
     client.close()
-    wait_until_cancelled(worker)
-    worker.gate.open()
-
-    check_free(worker)
+    open_for_nobody(worker)
     (record, *_) = connection.request_json(worker.endpoint, "GET", "/nbllama/traces")["traces"]
     assert record["ending"] == "cancelled"
 
 
-def wait_until_cancelled(worker: Worker) -> None:
-    """Until the worker has seen its client leave."""
+def open_for_nobody(worker: Worker) -> None:
+    """Once the worker has seen its client leave: what is held is the last that is computed."""
     wait_for(lambda: not worker.status()["requests_running"])
+    n_decodes = worker.gate.n_decodes
+    worker.gate.open()
+
+    check_free(worker)
+    assert worker.gate.n_decodes == n_decodes
 
 
 def test_the_client_goes_mid_stream(worker: Worker) -> None:
@@ -223,10 +288,7 @@ def test_the_client_goes_mid_stream(worker: Worker) -> None:
         if event.name == "content_block_delta":
             break
     stream.close()  # type: ignore[attr-defined]
-    wait_until_cancelled(worker)
-    worker.gate.open()
-
-    check_free(worker)
+    open_for_nobody(worker)
     assert worker.trace()["ending"] == "cancelled"
 
 
@@ -249,10 +311,7 @@ def test_a_stream_that_its_reader_interrupts(worker: Worker) -> None:
         for event in stream:
             if event.name == "content_block_delta":
                 raise KeyboardInterrupt
-    wait_until_cancelled(worker)
-    worker.gate.open()
-
-    check_free(worker)
+    open_for_nobody(worker)
     assert worker.trace()["ending"] == "cancelled"
 
 
@@ -268,10 +327,12 @@ def test_the_queue_is_full(worker: Worker) -> None:
     wait_for(lambda: len(worker.status()["requests"]) == n_places)
     with pytest.raises(ApiError) as refused:
         list(worker.stream(PRIME))
+    refusal = worker.newest()
     worker.gate.open()
 
     assert (refused.value.status, refused.value.type) == (529, "overloaded_error")
-    assert refused.value.retry_after and refused.value.retry_after > 0
+    assert refused.value.retry_after and 1 <= refused.value.retry_after <= 60
+    assert (refusal["ending"], refusal["error"]["type"]) == ("error", "overloaded_error")
     for client in clients:
         text = client.getresponse().read().decode()
         client.close()
@@ -301,6 +362,17 @@ def test_a_prompt_that_is_too_long_is_refused_before_any_work(worker: Worker) ->
     assert record["ending"] == "error"
 
 
+def test_what_is_no_request_leaves_a_record(worker: Worker) -> None:
+    with pytest.raises(ApiError) as refused:
+        list(worker.stream(PRIME, temperature="hot"))
+
+    assert refused.value.status == 400
+    check_free(worker)
+    record = worker.newest()
+    assert (record["ending"], record["error"]["message"]) == ("error", str(refused.value))
+    assert record["request"]["temperature"] == "hot"
+
+
 def test_the_server_stops(worker: Worker) -> None:
     events: list[ServerSentEvent] = []
     reader = threading.Thread(target=lambda: events.extend(worker.stream(PRIME)))
@@ -315,12 +387,47 @@ def test_the_server_stops(worker: Worker) -> None:
 
     check_one_end(events, "error")
     assert json.loads(events[-1].data)["error"]["type"] == "overloaded_error"
+    check_stopped(worker, worker.request_id)
+
+
+def test_the_server_stops_under_a_whole_message(worker: Worker) -> None:
+    client = connection.open_connection(worker.endpoint)
+    worker.gate.shut()
+    client.request("POST", "/v1/messages", json.dumps(body(PRIME)))
+    assert worker.gate.waiting.wait(30)
+    closing = worker.begin_close()
+    wait_for(lambda: worker.service._engine._closing)
+    # Who comes now was never accepted: refused, and without a record, which nobody could ask for any more.
+    with pytest.raises(ApiError) as refused:
+        list(worker.stream(PRIME))
+    worker.gate.open()
+    closing.result(30)
+    response = client.getresponse()
+    answer = json.load(response)
+    client.close()
+
+    assert (refused.value.status, refused.value.retry_after) == (529, 1)
+    assert (response.status, answer["error"]["type"]) == (529, "overloaded_error")
+    check_stopped(worker, answer["request_id"])
+
+
+def check_stopped(worker: Worker, request_id: str) -> None:
+    """Nothing is held by the engine, whose thread has ended, and the record says why the request did."""
+    assert worker.service.status()["requests"] == []
+    for model in worker.service._engine._models.values():
+        assert not model.lane.has_work and model.lane.scheduler.slots.holders() == {}
+        model.lane.scheduler.check_integrity()
+    records = worker.service.traces("local")
+    assert [record["id"] for record in records].count(request_id) == 1
+    record = worker.service.trace(request_id, "local")
+    assert (record["ending"], record["error"]["type"]) == ("error", "overloaded_error")
 
 
 @pytest.mark.parametrize("model", ["script", "demo"])
 def test_the_worker_is_killed(model: str, tmp_path: Path) -> None:
     """In a process of its own: the client is told, and the next request is answered by a new worker."""
     (tmp_path / "play.json").write_text(json.dumps(SCRIPT | {"n_ctx": 8192, "prefill_s": 0.01}))
+    # Its records die with it: they are in its memory alone.
     # A prefill that lasts: the kill comes while it goes on.
     long = "word " * (1500 if model == "demo" else 5000)
     with serving("demo" if model == "demo" else f"scripted:{tmp_path / 'play.json'}") as door:
@@ -331,8 +438,35 @@ def test_the_worker_is_killed(model: str, tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
             lines += stream.readlines()
         again = door.message(messages=[{"role": "user", "content": "hello"}], temperature=0)
+        status, traces = door.request("/nbllama/status"), door.request("/nbllama/traces")["traces"]
 
     events = [line.decode().split()[1] for line in lines if line.startswith(b"event:")]
     assert [name for name in events if name in ("message_stop", "error")] == ["error"]
     assert events[-1] == "error"
     assert again["content"] == first["content"]
+    assert status["pid"] != pid and status["requests"] == []
+    assert [trace["message_id"] for trace in traces] == [again["id"]]
+
+
+def test_counting_does_not_wait_for_the_engine(worker: Worker) -> None:
+    """Twenty-four counts answer while a decode step is held, as many as a client may send at once."""
+    worker.gate.shut(after=2)
+    events: list[ServerSentEvent] = []
+    reader = threading.Thread(target=lambda: events.extend(worker.stream(PRIME)))
+    reader.start()
+    assert worker.gate.waiting.wait(30)
+    question = {"model": "any", "messages": [{"role": "user", "content": PRIME}], "tools": [TOOL]}
+    with concurrent.futures.ThreadPoolExecutor(24) as clients:
+        counting = [clients.submit(count, worker.endpoint, question) for _ in range(24)]
+        counts = {future.result(60) for future in counting}
+    held = not worker.gate.is_open
+    worker.gate.open()
+    reader.join(30)
+
+    assert held and len(counts) == 1 and counts.pop() > 20
+    check_one_end(events, "message_stop")
+
+
+def count(endpoint: connection.Endpoint, question: dict[str, Any]) -> int:
+    answer = connection.request_json(endpoint, "POST", "/v1/messages/count_tokens", question)
+    return int(answer["input_tokens"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from tests.cli.test_serve import Place
 from tests.server.test_jupyter_server import BASE_URL, TOKEN, Server, jupyter, worker_pid
 from tests.whole.doors import Doors, ask, example, jupyter_paths, open_doors, serve_paths, worker_paths
-from tests.whole.raw_http import Door
+from tests.whole.raw_http import Door, Reply
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 KEYS = {
@@ -124,6 +126,75 @@ def test_traces_are_their_clients_own(doors: Doors) -> None:
             listed = post(doors[name], "/nbllama/traces", None, key, "GET")
             listed.check(200)
             assert id not in listed.body.decode()
+
+
+@pytest.mark.parametrize("name", ["worker", "serve", "jupyter"])
+def test_running_requests_are_their_clients_own(doors: Doors, name: str) -> None:
+    with held(doors[name], "") as mine, held(doors.worker, as_client("alice")) as others:
+        assert listed_by(doors[name], "") == [mine]
+        assert listed_by(doors.worker, as_client("alice")) == [others]
+        for who in (doors[name].headers, doors[name].headers + as_client("alice"))[: 1 if name == "worker" else 2]:
+            post(doors[name], f"/nbllama/requests/{others}/cancel", None, who).check(404)
+            assert listed_by(doors.worker, as_client("alice")) == [others]
+        post(doors[name], f"/nbllama/requests/{mine}/cancel", None, doors[name].headers).check(200)
+        post(doors.worker, f"/nbllama/requests/{others}/cancel", None, as_client("bob")).check(404)
+        post(doors.worker, f"/nbllama/requests/{others}/cancel", None, as_client("alice")).check(200)
+    trace = post(doors.worker, f"/nbllama/traces/{mine}", None, "", "GET")
+    assert trace.json["ending"] == "cancelled"
+
+
+@contextlib.contextmanager
+def held(door: Door, who: str) -> Iterator[str]:
+    """The id of a request that runs for long; at the end it must have been ended in one event by somebody else."""
+    body = json.dumps(ask("for ever", stream=True)).encode()
+    with door.connect() as connection:
+        connection.sendall(door.head("POST", "/v1/messages", f"Content-Length: {len(body)}", key=door.headers + who))
+        connection.sendall(body)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(1 << 16)
+        yield Reply(received).headers["request-id"]
+        while piece := connection.recv(1 << 16):
+            received += piece
+    assert received.count(b"event: error") == 1 and b"message_stop" not in received
+    assert received.count(b"the request was cancelled") == 1
+
+
+def listed_by(door: Door, who: str) -> list[str]:
+    reply = post(door, "/nbllama/requests", None, door.headers + who, "GET")
+    reply.check(200)
+    return [request["id"] for request in reply.json["requests"]]
+
+
+def test_a_cookie_alone_opens_no_post_of_jupyters(doors: Doors) -> None:
+    """A page of another site sends the user's cookies with its form: without the XSRF token, nothing is done."""
+    door = doors.jupyter
+    first = door.post(f"/login?token={TOKEN}", b"", method="GET", key="")
+    login = re.findall(r"^Set-Cookie: (username-[^;]+)", first.raw.decode("latin1"), re.MULTILINE | re.IGNORECASE)
+    tree = door.post("/login", b"", method="GET", key="")
+    xsrf = re.findall(r"^Set-Cookie: _xsrf=([^;]+)", tree.raw.decode("latin1"), re.MULTILINE | re.IGNORECASE)
+    assert login and xsrf
+    cookies = f"Cookie: {'; '.join([*login, f'_xsrf={xsrf[0]}'])}\r\n"
+    for path in [*jupyter_paths(), *(path for path in worker_paths() if path.startswith("/nbllama/"))]:
+        if path == "/nbllama/stop":
+            continue  # let in, it would be obeyed
+        for forged in ("", "X-XSRFToken: guess\r\n", "Origin: http://evil.example\r\n"):
+            # Jupyter says 404 to a foreign origin.
+            door.post(path, b"{}", key=cookies + forged).check(404 if "Origin" in forged else 403)
+        allowed = door.post(path, b"{}", key=f"{cookies}X-XSRFToken: {xsrf[0]}\r\n")
+        assert allowed.status not in (401, 403), (path, allowed.raw[:300])
+    door.post("/nbllama/stop", b"{}", key=cookies).check(403)
+
+
+@pytest.mark.parametrize("name", ["serve", "jupyter"])
+def test_a_whole_url_as_the_target_opens_nothing(doors: Doors, name: str) -> None:
+    door = doors[name]
+    for host in ("localhost", "evil.example", f"localhost:{door.address[1]}"):
+        for path in ("/nbllama/status", "/v1/models", "/nbllama/traces"):
+            for method in ("GET", "POST"):
+                reply = door.post(f"http://{host}{door.prefix}{path}", b"", method=method, key="")
+                assert reply.status in (401, 403, 404, 405), reply.raw[:300]
+                assert b'"traces"' not in reply.raw and b'"models"' not in reply.raw
 
 
 def test_a_route_that_the_sweep_cannot_reach_is_noticed() -> None:

@@ -9,12 +9,22 @@ from typing import Any
 import pytest
 
 from nbllama.wire.errors import InvalidRequest
+from nbllama.wire.ignored import ignored_betas
 from nbllama.wire.requests import MessagesRequest, parse_count_tokens_request, parse_messages_request
 
 TOOL: dict[str, Any] = {"name": "look", "input_schema": {"type": "object"}}
 SEARCH: dict[str, Any] = {"type": "web_search_20250305", "name": "web_search"}
 LATER: dict[str, Any] = {"name": "later", "input_schema": {"type": "object"}, "defer_loading": True}
 CALL: dict[str, Any] = {"type": "tool_use", "id": "t1", "name": "look", "input": {}}
+THOUGHT: dict[str, Any] = {"type": "thinking", "thinking": "hm", "signature": ""}
+TOOLSET: dict[str, Any] = {"type": "computer_toolset_20260801", "configs": {"zoom": {"enabled": False}}}
+QUOTED: dict[str, Any] = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": "d"},
+    "citations": {"enabled": True},
+}
+PAGE: dict[str, Any] = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "browser_state"}]}
+JSON: dict[str, Any] = {"type": "json_schema", "schema": {"type": "object"}}
 BUDGET: dict[str, Any] = {"type": "enabled", "budget_tokens": 1024}
 
 
@@ -57,7 +67,7 @@ def parse(**fields: Any) -> MessagesRequest:
             {"tools": [{"type": "zsh_20250124", "name": "zsh"}]},
             "tools.0: Input tag 'zsh_20250124' found using 'type' does not match any of the expected tags: 'custom', "
             "'bash_*', 'text_editor_*', 'memory_*', 'computer_*', 'web_search_*', 'web_fetch_*', 'code_execution_*', "
-            "'tool_search_tool_*', 'mcp_toolset*', 'advisor_*'",
+            "'tool_search_tool_*', 'mcp_toolset*', 'advisor_*', 'computer_toolset_*', 'browser_toolset_*'",
         ),
         (
             {"thinking": BUDGET | {"budget_tokens": 5}},
@@ -94,6 +104,35 @@ def parse(**fields: Any) -> MessagesRequest:
             "messages.0.content.0.tool_use.input: Input should be a valid dictionary",
         ),
         ({"compaction": {"type": "summarize"}}, "compaction: not supported"),
+        ({"metadata": {"user_id": 5}}, "metadata.user_id: Input should be a valid string"),
+        ({"metadata": {"user_id": "x" * 257}}, "metadata.user_id: String should have at most 256 characters"),
+        ({"service_tier": "gold"}, "service_tier: Input should be 'auto' or 'standard_only'"),
+        ({"speed": "warp"}, "speed: Input should be 'standard' or 'fast'"),
+        ({"context_management": 1}, "context_management: Input should be a valid dictionary"),
+        (
+            {"messages": [{"role": "assistant", "content": [THOUGHT | {"cache_control": {"type": "ephemeral"}}]}]},
+            "messages.0.content.0.thinking.cache_control: Extra inputs are not permitted",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "container_upload", "file_id": "f"}]}]},
+            "messages.0.content.0: `container_upload` blocks need tools of Anthropic's, which are not here",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": [CALL]}, {"role": "user", "content": [PAGE]}]},
+            "messages.1.content.0: `browser_state` blocks need tools of Anthropic's, which are not here",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [QUOTED]}], "output_config": {"format": JSON}},
+            "messages.0.content.0: citations may not be combined with output_config.format",
+        ),
+        (
+            {"tools": [TOOLSET], "tool_choice": {"type": "any"}},
+            "tool_choice: none of the provided tools can be called here",
+        ),
+        (
+            {"tools": [TOOLSET, TOOL], "tool_choice": {"type": "tool", "name": "left_click"}},
+            "tool_choice: Tool 'left_click' not found in provided tools",
+        ),
     ],
 )
 def test_refused_with_exactly_these_words(fields: dict[str, Any], text: str) -> None:
@@ -130,6 +169,37 @@ def test_what_is_not_acted_upon_is_named() -> None:
         "tools.2 (defer_loading)",
     ]
     assert parse(thinking=BUDGET).ignored == []
+
+
+def test_toolsets_are_dropped_and_named_and_leave_the_other_tools() -> None:
+    request = parse(tools=[TOOLSET, TOOL, {"type": "browser_toolset_20260801"}])
+
+    assert [tool.name for tool in request.tools] == ["look"]
+    assert request.ignored == ["tools.0 (computer_toolset_20260801)", "tools.2 (browser_toolset_20260801)"]
+
+
+def test_parts_within_a_field_are_named_too() -> None:
+    settings = {"role": "system", "output_config": {"effort": "low"}}
+    request = parse(
+        messages=[{"role": "user", "content": "hi"}, settings],
+        thinking={"type": "adaptive", "display": "updates", "block_binding": "strict"},
+        tools=[TOOL | {"allowed_callers": ["code_execution_20260521"]}, LATER | {"allowed_callers": ["direct"]}],
+    )
+
+    assert request.ignored == [
+        "thinking.block_binding",
+        "tools.0 (allowed_callers)",
+        "tools.1 (defer_loading)",
+        "messages.1.output_config",
+    ]
+
+
+def test_betas_that_change_nothing_here_are_named() -> None:
+    headers = ["string, structured-outputs-2025-12-15,effort-2025-11-24", "computer-use-2024-10-22", ""]
+
+    assert ignored_betas(headers) == ["anthropic-beta (string)", "anthropic-beta (effort-2025-11-24)"]
+    assert len(ignored_betas(["x" * 1000 + "," for _ in range(1000)])) == 32
+    assert ignored_betas(["x" * 1000]) == [f"anthropic-beta ({'x' * 64})"]
 
 
 def test_a_request_with_only_tools_that_run_elsewhere_is_answered_without() -> None:

@@ -150,3 +150,31 @@ def test_model_info_is_what_the_sdk_accepts() -> None:
     for thinking in (None, True, False):
         info: dict[str, Any] = model_info("m", "M", "2026-01-01T00:00:00Z", max_input_tokens=9, thinking=thinking)
         ModelInfo.model_validate(info)
+
+
+def test_capabilities_are_there_with_all_keys_or_not_at_all() -> None:
+    known = model_info("m", "M", "2026-01-01T00:00:00Z", max_input_tokens=9, thinking=True)["capabilities"]
+    flags = {"batch", "citations", "code_execution", "image_input", "pdf_input", "structured_outputs"}
+
+    assert set(known) == {*flags, "context_management", "effort", "server_tools", "thinking"}
+    assert all(known[flag].keys() == {"supported"} for flag in flags)
+    assert {"supported", "low", "medium", "high", "max"} <= set(known["effort"])
+    assert set(known["server_tools"]) == {"supported", "web_search", "code_execution"}
+    assert set(known["thinking"]["types"]) == {"adaptive", "between_tools", "disabled", "enabled"}
+    assert [flag for flag in sorted(flags) if known[flag]["supported"]] == ["pdf_input", "structured_outputs"]
+    assert "capabilities" not in model_info("m", "M", "2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_model_that_cannot_think_says_so(thinking: bool) -> None:
+    info = model_info("m", "M", "2026-01-01T00:00:00Z", max_input_tokens=9, thinking=thinking)
+    types = info["capabilities"]["thinking"]["types"]
+
+    assert info["lifecycle"] == "active"
+    assert info["capabilities"]["thinking"]["supported"] is thinking
+    assert {name: type["supported"] for name, type in types.items()} == {
+        "adaptive": thinking,
+        "between_tools": False,
+        "disabled": True,
+        "enabled": thinking,
+    }

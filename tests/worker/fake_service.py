@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from nbllama.answer.service import Counted
@@ -87,6 +87,8 @@ class FakeAnswer:
 
 
 class FakeService:
+    lenient = False
+
     def __init__(self) -> None:
         self.answers: list[FakeAnswer] = []
         self.clients: list[str] = []
@@ -115,7 +117,7 @@ class FakeService:
         return self.gate.is_set()
 
     async def messages(
-        self, body: bytes, *, client: str, request_id: str, default_model: str | None = None
+        self, body: bytes, *, client: str, request_id: str, default_model: str | None = None, betas: Sequence[str] = ()
     ) -> FakeAnswer:
         request = json.loads(body)
         self.clients.append(client)
@@ -135,7 +137,9 @@ class FakeService:
         self.answers.append(answer)
         return answer
 
-    async def counted(self, body: bytes, *, client: str, default_model: str | None = None) -> Counted:
+    async def counted(
+        self, body: bytes, *, client: str, default_model: str | None = None, betas: Sequence[str] = ()
+    ) -> Counted:
         return Counted(len(body), "fake", [])
 
     def models(self) -> list[dict[str, Any]]:

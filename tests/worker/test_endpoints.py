@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nbllama._version import __version__
-from nbllama.wire.errors import ApiError
+from nbllama.wire.errors import ApiError, InvalidRequest
 from nbllama.worker import connection
 from nbllama.worker.endpoint import MAX_BODY_BYTES
 from tests.worker.conftest import WorkerThread
@@ -197,6 +197,33 @@ def test_models(worker: WorkerThread) -> None:
     assert (second["has_more"], [model["id"] for model in second["data"]]) == (False, ["other"])
     assert (back["has_more"], [model["id"] for model in back["data"]]) == (False, ["fake"])
     assert connection.request_json(worker.endpoint, "GET", "/v1/models/a%2Fb")["id"] == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("limit=0", "limit: Input should be greater than or equal to 1"),
+        ("limit=-1", "limit: Input should be greater than or equal to 1"),
+        ("limit=1001", "limit: Input should be less than or equal to 1000"),
+        ("limit=x", "limit: Input should be a valid integer, unable to parse string as an integer"),
+        ("limit=" + "9" * 5000, "limit: Input should be a valid integer, unable to parse string as an integer"),
+        ("after_id=gone", "after_id: no model has this id"),
+        ("before_id=gone", "before_id: no model has this id"),
+        ("lifecycle[]=new", "lifecycle: Input should be 'active', 'deprecated' or 'retired'"),
+    ],
+)
+def test_pages_that_are_none(worker: WorkerThread, query: str, text: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        connection.request_json(worker.endpoint, "GET", f"/v1/models?{query}")
+
+    assert refused.value.message == text
+
+
+def test_a_lenient_page_begins_again(worker: WorkerThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker.service, "lenient", True)
+    page = connection.request_json(worker.endpoint, "GET", "/v1/models?after_id=gone&before_id=gone&limit=1000")
+
+    assert [model["id"] for model in page["data"]] == ["fake", "other"]
 
 
 def test_our_own_endpoints(worker: WorkerThread) -> None:
