@@ -21,8 +21,9 @@ from nbllama.chat.lark import literal
 
 # Compiled grammars kept for a model; a class asks with a handful of schemas, an agent with one set of tools.
 KEPT_GRAMMARS = 64
-# A hundredth of the vocabulary or less is put back one by one.
-FEW = 100
+# For each byte of a mask what caps the logits of its eight tokens, lowest bit first.
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+_CAPS = np.where(_BITS, np.inf, -np.inf).astype(np.float32)
 
 
 class Tokens(Protocol):
@@ -86,17 +87,12 @@ class GrammarGuide:
         return "grammar_end" if self._matcher.is_stopped() else None
 
     def mask(self, row: npt.NDArray[np.float32]) -> None:
-        """Sets what is forbidden to -inf: 0.04 to 0.08 ms for 152k tokens, beside 0.004 to 0.1 to find out what is."""
+        """Sets what is forbidden to -inf: 0.03 ms for 152k tokens, beside 0.004 to 0.1 to find out what is.
+
+        No branch for each token: `copyto` takes 0.07 ms, and 0.63 where half of the tokens are allowed."""
         _fill(self._matcher, self._bits)
-        allowed = np.unpackbits(self._bits.view(np.uint8), count=self._n_vocab, bitorder="little").view(bool)
-        if np.count_nonzero(allowed) < self._n_vocab // FEW:
-            # In a call there are mostly a handful: 0.04 ms in place of 0.065.
-            ids = np.flatnonzero(allowed)
-            kept = row[ids]
-            row.fill(-np.inf)
-            row[ids] = kept
-        else:
-            np.copyto(row, -np.inf, where=~allowed)
+        caps = np.take(_CAPS, self._bits.view(np.uint8), axis=0).reshape(-1)
+        np.minimum(row, caps[: self._n_vocab], out=row)
 
     def forced(self) -> Sequence[int]:
         """Tokens without an alternative."""
