@@ -17,7 +17,11 @@ FOLDER = Path(__file__).parent
 TOOL = {
     "name": "get_weather",
     "description": "Current weather of a place.",
-    "input_schema": {"type": "object", "properties": {"location": {"type": "string"}}, "required": ["location"]},
+    "input_schema": {
+        "type": "object",
+        "properties": {"location": {"type": "string"}, "days": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["location", "days"],
+    },
 }
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"location": "Zürich", "days": [1, 2]}}\n</tool_call>'
 SCRIPT = {
