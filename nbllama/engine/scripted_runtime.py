@@ -243,9 +243,10 @@ class ScriptedRuntime:
         if len(written) == sampler.position:
             return
         text = b"".join(map(self.vocabulary.piece, written))
-        if answer.startswith(text):
-            rest = answer[len(text) :].decode(errors="replace")
-            sampler.answer = [*written, *self.vocabulary.tokenize(rest, parse_control=False)]
+        rest = answer[len(text) :] if answer.startswith(text) else _behind(text, answer)
+        if rest is not None:
+            following = self.vocabulary.tokenize(rest.decode(errors="replace"), parse_control=False)
+            sampler.answer = [*written, *following]
         sampler.position = len(written)
 
     def _scripted(self, row: int, sampler: ScriptedSampler) -> int:
@@ -269,3 +270,14 @@ class ScriptedRuntime:
         if rule.spelling == "bytes":
             return list(rule.answer.encode(errors="replace"))
         return self.vocabulary.tokenize(rule.answer, parse_control=False)
+
+
+def _behind(text: bytes, answer: bytes) -> bytes | None:
+    """Where a script goes on that was led astray: behind the longest end of `text` that it has itself; None for none.
+
+    So a script that thinks goes on with its answer when its thinking was closed before its time."""
+    for length in range(min(len(text), 64), 3, -1):
+        place = answer.find(text[-length:])
+        if place >= 0:
+            return answer[place + length :]
+    return None
