@@ -86,15 +86,32 @@ def _parsed(
     format = template.format
     tail = answer_begun(format, prompt_tail, first=format.channels is not None)
     steps: list[Step] = []
-    parser = StreamParser(format, tail, _schemas(tools), thinking=thinking, explain=steps.append if explain else None)
+    schemas = _schemas(tools)
+    # What the prompt already says of the answer is part of the turn that is judged, other than on the wire.
+    said = _says_something(StreamParser(format, "", schemas, thinking=thinking), tail, format.think)
+    begun = tail.lstrip() if said else ""
+    parser = StreamParser(
+        format, "" if begun else tail, schemas, thinking=thinking, explain=steps.append if explain else None
+    )
     writer = BlockWriter("shown", one_call=not parallel)
-    events = joined([*writer.write(parser.feed(text)), *writer.write(parser.finish()), *writer.close()])
+    events = joined([*writer.write(parser.feed(begun + text)), *writer.write(parser.finish()), *writer.close()])
     builder = MessageBuilder()
     builder.add(MessageStart(new_message(new_id("msg"), "", Usage().to_dict())))
     for event in events:
         builder.add(event)
     result = {"content": builder.message()["content"], "events": [event.data() for event in events]}
     return result | ({"steps": [_step(step, tail + text) for step in steps]} if explain else {})
+
+
+def _says_something(parser: Any, tail: str, think: Any) -> bool:
+    """Whether a prompt's end holds thinking, text or a call, and not only the markers around thinking."""
+    from nbllama.chat.pieces import TextDelta, ThinkDelta, ToolStart
+
+    pieces = [*parser.feed(tail), *parser.finish()]
+    said = "".join(piece.text for piece in pieces if isinstance(piece, TextDelta | ThinkDelta))
+    for marker in (think.open.strip(), think.close.strip()) if think else ():
+        said = said.replace(marker, "") if marker else said
+    return bool(said.strip()) or any(isinstance(piece, ToolStart) for piece in pieces)
 
 
 def _schemas(tools: Any) -> dict[str, Any]:

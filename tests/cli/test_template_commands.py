@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from nbllama.cli.main import main
-from tests.chat.conftest import QWEN_LIKE
+from tests.chat.conftest import QWEN_LIKE, SHARED
+from tests.chat.reference import differences, load
+from tests.chat.test_reference_cases import documented_differences
 
 ROOT = Path(__file__).parents[2]
 TOOLS = [{"name": "f", "input_schema": {"type": "object", "properties": {"a": {"type": "string"}}}}]
@@ -96,6 +98,53 @@ def test_parse_begins_where_the_prompt_ends(run: Run, template: str) -> None:
     for given in (tail, "<think>\n"):
         out = run("parse", "--template", template, "--prompt-tail", given, stdin="hm</think>Hi")[1]
         assert kinds(json.loads(out)) == ["thinking", "text"]
+
+
+def test_parse_counts_what_the_prompt_says_of_the_answer(run: Run, template: str) -> None:
+    for tail, thinking in (("Hello, ", ""), ("<think>\nI'm", "I'm thinking")):
+        stdin = "world" if not thinking else " thinking\n</think>\n\nHello, world"
+        out = run("parse", "--template", template, "--prompt-tail", f"<|im_start|>assistant\n{tail}", stdin=stdin)[1]
+        content = json.loads(out)["content"]
+        assert content[-1]["text"] == "Hello, world"
+        assert "".join(block["thinking"] for block in content[:-1]).strip() == thinking
+
+
+@pytest.mark.skipif(not load("cases"), reason=f"no reference cases in {SHARED}: set NBLLAMA_SHARED")
+def test_parse_reads_llama_cpps_cases_by_the_line(run: Run) -> None:
+    """As a script would: the whole prompt of the answer as its tail. All but the documented ones."""
+    lines = [json.dumps(line_of(case)) for case in load("cases")]
+    _, out, _ = run("parse", "--jsonl", stdin="\n".join(lines))
+    wrong = {
+        case["id"]
+        for case, line in zip(load("cases"), out.splitlines(), strict=True)
+        if differences(case, as_message(json.loads(line)["content"]))
+    }
+    assert wrong <= documented_differences()
+
+
+def line_of(case: dict[str, Any]) -> dict[str, Any]:
+    options = case["options"]
+    called = options.get("tool_choice") != "none" and not options.get("json_schema")
+    functions = [tool["function"] for tool in case["tools"] if called]
+    return {
+        "template": str(SHARED / "templates" / Path(case["template_file"]).name),
+        "tools": [{"name": one["name"], "input_schema": one.get("parameters") or {}} for one in functions],
+        "prompt_tail": case["generation_prompt"],
+        "thinking": options.get("reasoning_format") != "none",
+        "text": case["raw_output"],
+    }
+
+
+def as_message(content: list[dict[str, Any]]) -> dict[str, Any]:
+    """Blocks of the wire in the shape of the cases."""
+    calls = [block for block in content if block["type"] == "tool_use"]
+    return {
+        "content": "".join(block["text"] for block in content if block["type"] == "text"),
+        "reasoning_content": "".join(block["thinking"] for block in content if block["type"] == "thinking"),
+        "tool_calls": [
+            {"name": call["name"], "arguments": json.dumps(call["input"]), "id": call["id"]} for call in calls
+        ],
+    }
 
 
 def test_parse_by_the_line(run: Run, template: str) -> None:
