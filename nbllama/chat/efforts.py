@@ -18,6 +18,9 @@ _WORDS = {
     "xhigh": ("xhigh", "high"),
     "max": ("max", "high"),
 }
+# The words of gpt-oss, whose template takes any.
+_TAUGHT = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+_ANY_WORD = "qzx"
 _OFF = ("no_think", "none")
 
 
@@ -44,6 +47,9 @@ class Efforts:
             # Some do not think unless they are told how much.
             is_off = plain == self._rendered({}, thinking=False) and plain in map(self._told, _OFF)
             return {_WORD: "high"} if is_off and self._told("high") not in (None, plain) else {}
+        if _ANY_WORD in (self._told(_ANY_WORD) or ""):
+            # It writes down whatever it is told: that says nothing of what the model was taught.
+            return {_WORD: _TAUGHT[effort]} if effort in _TAUGHT else {}
         words = [word for word in _WORDS.get(effort, ()) if self._told(word) is not None]
         return {_WORD: next((word for word in words if self._told(word) != plain), words[0])} if words else {}
 

@@ -25,7 +25,9 @@ def prompt(file: str, request: Callable[..., MessagesRequest], effort: str | Non
     ("file", "effort", "words"),
     [
         ("openai-gpt-oss-120b.jinja", "low", "Reasoning: low"),
+        ("openai-gpt-oss-120b.jinja", "medium", "Reasoning: medium"),
         ("openai-gpt-oss-120b.jinja", "high", "Reasoning: high"),
+        ("openai-gpt-oss-120b.jinja", "max", "Reasoning: high"),
         ("openai-gpt-oss-120b.jinja", None, "Reasoning: medium"),
         ("tencent-Hy3.jinja", "low", "reasoning_effort:low"),
         ("tencent-Hy3.jinja", "medium", "reasoning_effort:low"),
