@@ -101,9 +101,9 @@ async def _run(args: argparse.Namespace, program: str | None) -> int:
     finally:
         await link.close()
         if endpoint is not None and (before is None or before.pid != endpoint.pid):
-            from nbllama.cli.serve import _end_if_alone
+            from nbllama.cli.serve import end_if_alone
 
-            await asyncio.to_thread(_end_if_alone, endpoint)
+            await asyncio.to_thread(end_if_alone, endpoint)
 
 
 def _printed(args: argparse.Namespace, facts: Facts) -> str:
@@ -182,10 +182,10 @@ def too_small(facts: Facts, bare: bool) -> str:
 
 
 def _facts(endpoint: Any, reference: str | None, ctx: int | None) -> Facts:
-    from nbllama.cli.serve import _load
+    from nbllama.cli.serve import load_model
     from nbllama.worker import connection
 
-    model = _load(endpoint, reference, ctx)
+    model = load_model(endpoint, reference, ctx)
     models = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
     row = next(row for row in models if row["id"] == model)
     sample = connection.request_json(endpoint, "POST", "/nbllama/tokenize", {"text": _SAMPLE * 8, "model": model})

@@ -65,7 +65,7 @@ async def _serve(args: argparse.Namespace, sockets: list[socket.socket]) -> int:
     endpoint = None
     try:
         endpoint = worker = await link.endpoint()
-        loading = _in_background(lambda: _load(worker, reference, args.ctx))
+        loading = _in_background(lambda: load_model(worker, reference, args.ctx))
         if not await _unless(ending, loading):
             return 0
         model = loading.result()
@@ -81,10 +81,10 @@ async def _serve(args: argparse.Namespace, sockets: list[socket.socket]) -> int:
     finally:
         await link.close()
         if endpoint is not None and (before is None or before.pid != endpoint.pid):
-            await asyncio.to_thread(_end_if_alone, endpoint)
+            await asyncio.to_thread(end_if_alone, endpoint)
 
 
-def _load(worker: connection.Endpoint, reference: str | None, ctx: int | None) -> str:
+def load_model(worker: connection.Endpoint, reference: str | None, ctx: int | None) -> str:
     """Loads the model beside those that are loaded, and returns its id. `reference` None is the worker's default."""
     if reference is None:
         reference = connection.request_json(worker, "GET", "/v1/models")["data"][0]["id"]
@@ -123,7 +123,7 @@ async def _unless(ending: asyncio.Event, work: asyncio.Future[Any]) -> bool:
     return False
 
 
-def _end_if_alone(endpoint: connection.Endpoint) -> None:
+def end_if_alone(endpoint: connection.Endpoint) -> None:
     """Ends the worker that this door started, unless somebody else is there by now."""
     # It takes the worker a moment to see that we have detached.
     for _ in range(20):
