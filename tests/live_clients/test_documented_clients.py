@@ -122,4 +122,5 @@ def example_of(heading: str) -> str:
 def requests(door: Door) -> list[dict[str, Any]]:
     """The bodies that this door's clients sent and that were answered, newest first."""
     traces = door.request("/nbllama/traces")["traces"]
-    return [door.request(f"/nbllama/traces/{trace['id']}")["request"] for trace in traces]
+    answered = [trace["id"] for trace in traces if trace["ending"] != "error"]
+    return [door.request(f"/nbllama/traces/{id}")["request"] for id in answered]
