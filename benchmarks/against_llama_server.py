@@ -18,9 +18,7 @@ import json
 import os
 import random
 import re
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,7 +27,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-TOKEN = "benchmark"
+from servers import HEADERS, llama_server, nbllama
+
 WORDS = (
     "river",
     "stone",
@@ -157,9 +156,7 @@ def _stream(server: Server, prompt: str, n_tokens: int) -> Stream:
         "messages": [{"role": "user", "content": prompt}],
     }
     asked = time.perf_counter()
-    connection.request(
-        "POST", "/v1/messages", json.dumps(body), {"x-api-key": TOKEN, "content-type": "application/json"}
-    )
+    connection.request("POST", "/v1/messages", json.dumps(body), HEADERS)
     response = connection.getresponse()
     first = last = 0.0
     n_output = 0
@@ -179,61 +176,32 @@ def _stream(server: Server, prompt: str, n_tokens: int) -> Stream:
 
 @contextlib.contextmanager
 def _nbllama(arguments: argparse.Namespace) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="nb-", dir="/tmp") as folder:
-        env = {**os.environ, "NBLLAMA_RUNTIME_DIR": f"{folder}/run", "NBLLAMA_THREADS": str(arguments.threads)}
-        command = [sys.executable, "-m", "nbllama", "serve", "--model", arguments.gguf, "--ctx", str(CONTEXT)]
-        command += ["--port", "0", "--token", TOKEN]
-        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as door:
-            line = door.stdout.readline() if door.stdout else ""
-            try:
-                server = Server("nbllama", int(line.rstrip().rsplit(":", 1)[1]), "")
-                _stream(server, "hello", 1)
-                yield Server(server.name, server.port, _status(server)["models"][0]["build"])
-            finally:
-                door.terminate()
-                door.wait(60)
+    threads = {"NBLLAMA_THREADS": str(arguments.threads)}
+    with nbllama(arguments.gguf, "--ctx", str(CONTEXT), env=threads) as port:
+        server = Server("nbllama", port, "")
+        _stream(server, "hello", 1)
+        yield Server(server.name, port, _status(server)["models"][0]["build"])
 
 
 def _status(server: Server) -> dict[str, list[dict[str, str]]]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request("GET", "/nbllama/status", headers={"x-api-key": TOKEN})
+    connection.request("GET", "/nbllama/status", headers=HEADERS)
     status: dict[str, list[dict[str, str]]] = json.loads(connection.getresponse().read())
     return status
 
 
 @contextlib.contextmanager
 def _llama_server(arguments: argparse.Namespace) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    n_parallel = max(arguments.streams)
-    options = ["-m", arguments.gguf, "--port", str(port), "--api-key", TOKEN, "--jinja", "-np", str(n_parallel)]
     # The level at which it says what it was built for; it writes a few lines a request more.
-    options += ["-lv", "4"]
-    options += ["-c", str(CONTEXT), "--kv-unified", "-t", str(arguments.threads), "-tb", str(arguments.threads)]
+    options = ["-lv", "4", "-np", str(max(arguments.streams)), "-c", str(CONTEXT), "--kv-unified"]
+    options += ["-t", str(arguments.threads), "-tb", str(arguments.threads)]
     with (
         tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen([arguments.llama_server, *options], stdout=log, stderr=log) as server,
+        llama_server(arguments.llama_server, arguments.gguf, *options, log=log) as port,
     ):
-        try:
-            _wait_for_health(port)
-            log.seek(0)
-            build = next((line for line in log if "system_info" in line), "")
-            yield Server("llama-server", port, build.split("system_info:", 1)[-1].strip())
-        finally:
-            server.terminate()
-            server.wait(60)
-
-
-def _wait_for_health(port: int) -> None:
-    for _ in range(1200):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        with contextlib.suppress(OSError):
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        time.sleep(0.1)
-    sys.exit("llama-server did not start")
+        log.seek(0)
+        build = next((line for line in log if "system_info" in line), "")
+        yield Server("llama-server", port, build.split("system_info:", 1)[-1].strip())
 
 
 def _features(build: str) -> set[str]:

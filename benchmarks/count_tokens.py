@@ -9,28 +9,23 @@ The machine should be quiet. The last line is JSON.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import http.client
 import itertools
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-TOKEN = "benchmark"
+from servers import HEADERS, nbllama
+
 PROMPT = "Write a Python function to check if a number is prime"
-HEADERS = {"x-api-key": TOKEN, "content-type": "application/json"}
 
 
 def main() -> None:
     arguments = _arguments()
-    with _door(arguments.model) as port:
+    with nbllama(arguments.model) as port:
         _count(port, 10, 0)
         alone = [_gap_of(port, lambda: time.sleep(0.5)) for _ in range(arguments.rounds)]
         seconds: list[float] = []
@@ -102,21 +97,6 @@ def _count(port: int, n_words: int, number: int) -> None:
     answer = json.load(connection.getresponse())
     if answer["input_tokens"] < n_words:
         raise RuntimeError(f"only {answer['input_tokens']} tokens were counted")
-
-
-@contextlib.contextmanager
-def _door(model: str) -> Iterator[int]:
-    """The port of a door to a worker of its own."""
-    with tempfile.TemporaryDirectory(prefix="nb-", dir="/tmp") as folder:
-        env = {**os.environ, "NBLLAMA_RUNTIME_DIR": f"{folder}/run"}
-        command = [sys.executable, "-m", "nbllama", "serve", "--model", model, "--port", "0", "--token", TOKEN]
-        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as door:
-            line = door.stdout.readline() if door.stdout else ""
-            try:
-                yield int(line.rstrip().rsplit(":", 1)[1])
-            finally:
-                door.terminate()
-                door.wait(60)
 
 
 if __name__ == "__main__":

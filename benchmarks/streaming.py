@@ -12,26 +12,21 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-TOKEN = "benchmark"
+from servers import HEADERS, llama_server, nbllama
+
 PROMPT = "Write a Python function to check if a number is prime"
 
 
 def main() -> None:
     arguments = _arguments()
-    results = {"nbllama": _measure(arguments, _nbllama(arguments.model))}
+    results = {"nbllama": _measure(arguments, nbllama(arguments.model))}
     if arguments.llama_server:
-        results["llama-server"] = _measure(arguments, _llama_server(arguments.llama_server, _file_of(arguments.model)))
+        results["llama-server"] = _measure(arguments, _theirs(arguments))
     for name, figures in results.items():
         for n_streams, rate in figures.items():
             print(f"{name:14} {n_streams:3} streams {rate:8.0f} tokens/s")
@@ -77,47 +72,16 @@ def _stream(port: int, n_tokens: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     messages = [{"role": "user", "content": PROMPT}]
     body = {"model": "any", "max_tokens": n_tokens, "stream": True, "temperature": 1, "messages": messages}
-    headers = {"x-api-key": TOKEN, "content-type": "application/json"}
-    connection.request("POST", "/v1/messages", json.dumps(body), headers)
+    connection.request("POST", "/v1/messages", json.dumps(body), HEADERS)
     lines = connection.getresponse().read().decode().splitlines()
     delta = next(line for line in reversed(lines) if line.startswith("data:") and '"message_delta"' in line)
     count: int = json.loads(delta.removeprefix("data:"))["usage"]["output_tokens"]
     return count
 
 
-@contextlib.contextmanager
-def _nbllama(model: str) -> Iterator[int]:
-    with tempfile.TemporaryDirectory(prefix="nb-", dir="/tmp") as folder:
-        env = {**os.environ, "NBLLAMA_RUNTIME_DIR": f"{folder}/run"}
-        command = [sys.executable, "-m", "nbllama", "serve", "--model", model, "--port", "0", "--token", TOKEN]
-        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as door:
-            line = door.stdout.readline() if door.stdout else ""
-            try:
-                yield int(line.rstrip().rsplit(":", 1)[1])
-            finally:
-                door.terminate()
-                door.wait(60)
-
-
-@contextlib.contextmanager
-def _llama_server(binary: str, model: Path) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    options = ["-m", str(model), "--port", str(port), "-c", "8192", "-np", "16", "--jinja", "--api-key", TOKEN]
-    with subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            for _ in range(600):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                with contextlib.suppress(OSError):
-                    connection.request("GET", "/health")
-                    if connection.getresponse().status == 200:
-                        break
-                time.sleep(0.1)
-            yield port
-        finally:
-            server.terminate()
-            server.wait(60)
+def _theirs(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[int]:
+    model = str(_file_of(arguments.model))
+    return llama_server(arguments.llama_server, model, "-c", "8192", "-np", "16")
 
 
 def _file_of(model: str) -> Path:
