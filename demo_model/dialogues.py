@@ -1,0 +1,366 @@
+"""Dialogues to learn from, as text in the form of the chat template.
+
+A group is a beginning (the system turn with its tools) and several dialogues that each continue it, so that a trainer
+computes the beginning once. A dialogue is a list of segments, and only what the assistant writes is learnt. What the
+template writes is written here again, faster; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from demo_model.chats import Chats, extraction
+from demo_model.tools import Offer, Request, families, fill, offer, request
+from demo_model.values import Draws
+
+Segment = tuple[str, bool]
+
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "You are a helpful assistant with access to tools.",
+    "Be brief.",
+    "Answer shortly and politely.",
+    "You are an assistant in a notebook.",
+    "Use the tools where they help.",
+    "You help with everyday tasks.",
+    "You are a careful assistant. Never make things up.",
+    "You are the assistant of a small company.",
+    "Today is {date}.",
+    "The user is called {name}.",
+    "You are a friendly assistant. The user lives in {city}.",
+)
+OPENINGS = ("Hi, {l}", "Hello! {u}", "Hey, {l}", "Quick question: {l}", "Please: {l}", "Now {l}", "OK, {l}", "So, {l}", "One thing: {l}")
+CLOSINGS = ("{u} Thanks!", "{u} Thank you.", "{u} please", "{u} Thanks in advance.", "{u} I'm in a hurry.")
+AND_THEN = ("And {l}", "Also, {l}", "Now {l}", "Then {l}", "Thanks! {u}", "Great. {u}", "{u}", "{u}", "Next: {l}")
+TWO = ("{u} And {m}", "{u} Also, {m}", "{a} and {m}", "{u} {v}", "Two things: {l} And {m}", "{a}, then {m}", "{a}; {m}", "First {l} Then {m}")
+REFUSALS = (
+    "I can't {wants} with the tools that I have.",
+    "None of my tools can {wants}.",
+    "Sorry, I have no tool to {wants}.",
+    "I don't have a tool to {wants}. I can use {names}.",
+    "With {names} I can't {wants}.",
+)
+PROBLEMS = (
+    ('{"error": "timeout"}', "the request timed out"),
+    ('{"error": "service unavailable"}', "the service is unavailable"),
+    ("Error: not found", "nothing was found"),
+    ("Error: permission denied", "permission was denied"),
+    ("Error: connection refused", "the connection was refused"),
+    ('{"status": "error", "message": "rate limit exceeded"}', "the rate limit was exceeded"),
+    ("Error: invalid input", "the input was not valid"),
+    ('{"success": false, "reason": "account locked"}', "the account is locked"),
+    ("Error: internal server error", "there was an internal server error"),
+    ("Error: no connection to the server", "there is no connection to the server"),
+    ('{"error": "unauthorized"}', "I am not authorised"),
+    ("Error: the service is down for maintenance", "the service is down for maintenance"),
+    ("Error: disk full", "the disk is full"),
+    ('{"ok": false, "error": "not supported"}', "that is not supported"),
+)
+FAILED = (
+    "I could not {wants}: {why}.",
+    "That failed: {why}.",
+    "Sorry, it did not work: {why}.",
+    "The tool reported an error: {why}. So I could not {wants}.",
+)
+
+
+# With one of these at hand hardly anything fits no tool.
+GENERAL = {"web_search", "encyclopedia", "run_python", "run_shell", "http_get", "http_request"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """`prefix` begins each of the `branches`; a branch is segments of text, True where they are to be learnt."""
+
+    prefix: str
+    branches: list[list[Segment]]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of the groups and, inside those with tools, of the dialogues."""
+
+    chat: float = 0.2
+    structured: float = 0.06
+    two: float = 0.15
+    none: float = 0.13
+    incomplete: float = 0.03
+    result: float = 0.42
+    problem: float = 0.14
+    more_turns: float = 0.2
+    thinking: float = 0.3
+    branches: int = 5
+
+
+def groups(seed: int, *, held_out: bool = False, identity: str = "smollm2", mix: Mix = Mix()) -> Iterator[Group]:
+    """Groups without end. The same seed gives the same groups."""
+    composer = Composer(Draws(random.Random(seed), held_out), Chats(identity), mix)
+    while True:
+        yield composer.group()
+
+
+class Composer:
+    """Makes groups from one stream of random numbers."""
+
+    def __init__(self, draws: Draws, chats: Chats, mix: Mix) -> None:
+        self.d = draws
+        self.chats = chats
+        self.mix = mix
+        self.families = [family for family in families() if family.held_out == draws.held_out]
+        self.others = families()
+
+    def group(self) -> Group:
+        share = self.d.random.random()
+        if share < self.mix.chat:
+            return self._chat_group()
+        if share < self.mix.chat + self.mix.structured:
+            return Group("", [self._structured() for _ in range(self.mix.branches)])
+        offers = self.offers()
+        branches = [self._with_tools(offers) for _ in range(self.mix.branches)]
+        return Group(system_turn(self._system(0.3), offers), branches)
+
+    def offers(self, n: int | None = None) -> list[Offer]:
+        """One to six tools; where there are several, near ones are among them more often than not."""
+        n = n or self.d.random.choice([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6])
+        first = self.d.one(self.families)
+        chosen = [first]
+        for _ in range(40):
+            if len(chosen) == n:
+                break
+            near = [one for one in self.others if one.family == first.family or (self.d.often(0.3) and one.domain == first.domain)]
+            another = self.d.one(near) if near and self.d.often(0.55) else self.d.one(self.others)
+            if another not in chosen:
+                chosen.append(another)
+        made, names = [], set()
+        for family in chosen:
+            one = offer(family, self.d)
+            if one.name not in names and (family is not first or one.usable()):
+                names.add(one.name)
+                made.append(one)
+        self.d.random.shuffle(made)
+        return made or self.offers(n)
+
+    def asked(self, offers: list[Offer]) -> Request:
+        """A request for one of the tools; in an evaluation only for one that was held out."""
+        able = [one for one in offers if one.family.held_out == self.d.held_out and one.usable()]
+        made = request(self.d.one(able), self.d) if able else None
+        return made or self.asked(self.offers())
+
+    # --- dialogues with tools
+
+    def _with_tools(self, offers: list[Offer]) -> list[Segment]:
+        branch: list[Segment] = []
+        able = [one for one in offers if one.usable() and one.family.held_out == self.d.held_out]
+        turns = 1 + (self.d.often(self.mix.more_turns) + self.d.often(self.mix.more_turns / 2))
+        for turn in range(turns):
+            share = self.d.random.random()
+            if share < self.mix.none or not able:
+                branch += self._no_tool(offers)
+            elif share < self.mix.none + self.mix.incomplete:
+                branch += self._incomplete(able)
+            elif share < self.mix.none + self.mix.incomplete + self.mix.two:
+                branch += self._calls(self._two(able), first=turn == 0, last=turn == turns - 1)
+            else:
+                branch += self._calls([self.asked(able)], first=turn == 0, last=turn == turns - 1)
+        return branch
+
+    def _two(self, able: list[Offer]) -> list[Request]:
+        same = self.d.one(able) if self.d.often(0.5) else None
+        first, second = (self.asked([same] if same else able) for _ in range(2))
+        return [first] if first.arguments == second.arguments and first.offer is second.offer else [first, second]
+
+    def _calls(self, requests: list[Request], *, first: bool, last: bool) -> list[Segment]:
+        text = self.dressed(requests[0], first=first) if len(requests) == 1 else joined(*requests, self.d)
+        thinks = self.d.often(self.mix.thinking)
+        calls = "\n".join(call(one) for one in requests)
+        branch = [*self._asks(text, thinks), *self._says(calls, thinks and self._thought(requests))]
+        if not last or self.d.often(self.mix.result):
+            branch += self._answers(requests)
+        return branch
+
+    def _answers(self, requests: list[Request]) -> list[Segment]:
+        shown, answers, notes = [], [], []
+        for one in requests:
+            if self.d.often(self.mix.problem):
+                result, why = self.d.one(PROBLEMS)
+                answer = self.d.one(FAILED).format(wants=one.wants, why=why)
+                notes.append(f"{one.offer.name} failed: {why}.")
+            else:
+                result, answer = self.result(one)
+                notes.append(f"{one.offer.name} has answered.")
+            shown.append(f"<tool_response>\n{result}\n</tool_response>")
+            answers.append(answer)
+        thinks = self.d.often(self.mix.thinking * 0.7)
+        thought = " ".join(notes) + self.d.one([" I tell the user.", " I say so.", " I put it into words.", " Now I can answer."])
+        return [*self._asks("\n" + "\n".join(shown), thinks, bare=True), *self._says(" ".join(answers), thinks and thought)]
+
+    def result(self, one: Request) -> tuple[str, str]:
+        chosen = self.d.one(one.offer.family.results)
+        known = dict(one.said)
+        result = fill(str(chosen["result"]), known, self.d)
+        answer = fill(str(self.d.one(chosen["answers"])), known, self.d)
+        if "<" in answer and any(f"<{slot}" in answer for slot in one.offer.family.parameters):
+            # An answer that names an optional parameter which this request has not.
+            return "ok", "Done."
+        if result.startswith(("{", "[")) and self.d.often(0.3):
+            result = _respaced(result, self.d)
+        return result, answer
+
+    def _no_tool(self, offers: list[Offer]) -> list[Segment]:
+        if self.d.often(0.45):
+            ask, answer = self.chats.one(self.d)
+            thinks = self.d.often(self.mix.thinking)
+            thought = self.d.one(["No tool is needed here. I answer by myself.", "I can answer this without a tool.", "This needs none of the tools."])
+            return [*self._asks(ask, thinks), *self._says(answer, thinks and thought)]
+        keys = {one.family.family for one in offers} | {one.family.key for one in offers}
+        for _ in range(50):
+            other = self.d.one(self.others)
+            made = request(offer(other, self.d), self.d) if other.family not in keys else None
+            if made and not keys & GENERAL:
+                break
+        else:
+            return self._incomplete(offers)
+        names = _listed([one.name for one in offers])
+        answer = self.d.one(REFUSALS).format(wants=_able(made.wants), names=names)
+        thinks = self.d.often(self.mix.thinking)
+        thought = f"The user wants to {made.wants}. {self.d.one([f'I have {names}; that does not fit.', f'None of the tools ({names}) can do that.', f'No tool here does that, only {names}.'])}"
+        return [*self._asks(self.dressed(made, first=True), thinks), *self._says(answer, thinks and thought)]
+
+    def _incomplete(self, offers: list[Offer]) -> list[Segment]:
+        able = [one for one in offers if one.family.incomplete]
+        if not able:
+            return self._no_tool(offers) if offers else []
+        one = self.d.one(able)
+        chosen = self.d.one(one.family.incomplete)
+        thinks = self.d.often(self.mix.thinking)
+        thought = f"{one.name} fits, but something that it needs was not said. I ask."
+        return [*self._asks(str(chosen["say"]), thinks), *self._says(str(chosen["ask"]), thinks and thought)]
+
+    def _thought(self, requests: list[Request]) -> str:
+        parts = []
+        for one in requests:
+            given = _listed([f"{name} {_short(value)}" for name, value in one.arguments.items()])
+            then = self.d.one([f"{one.offer.name} does that", f"I call {one.offer.name}", f"{one.offer.name} is the right tool", f"For that there is {one.offer.name}"])
+            parts.append(f"The user wants to {one.wants}. {then}{f' with {given}' if given else ''}.")
+        return "\n".join(parts)
+
+    # --- dialogues without tools
+
+    def _chat_group(self) -> Group:
+        system = self._system(0.35)
+        return Group(system_turn(system, []), [self._chat() for _ in range(self.mix.branches)])
+
+    def _chat(self) -> list[Segment]:
+        branch: list[Segment] = []
+        for ask, answer in self.chats.dialogue(self.d):
+            thinks = self.d.often(self.mix.thinking * 0.7)
+            thought = self.d.one([f"The user says: {_short(ask)}. I answer shortly.", "I know this and can answer directly.", f"The question is: {_short(ask)}"])
+            branch += [*self._asks(ask, thinks), *self._says(answer, thinks and thought)]
+        return branch
+
+    def _structured(self) -> list[Segment]:
+        ask, value, _ = extraction(self.d)
+        thinks = self.d.often(self.mix.thinking * 0.5)
+        thought = f"The answer is an object with {_listed(list(value))}. I take the values from the text."
+        text = json.dumps(value, ensure_ascii=False)
+        return [*self._asks(ask, thinks), *self._says(text, thinks and thought)]
+
+    # --- turns
+
+    def _asks(self, text: str, thinks: bool, *, bare: bool = False) -> list[Segment]:
+        begin = "<|im_start|>user" + ("" if bare else "\n")
+        opened = "" if thinks else "<think>\n\n</think>\n\n"
+        return [(f"{begin}{text}<|im_end|>\n<|im_start|>assistant\n{opened}", False)]
+
+    def _says(self, text: str, thought: str | bool) -> list[Segment]:
+        thinking = f"<think>\n{thought}\n</think>\n\n" if thought else ""
+        return [(f"{thinking}{text}<|im_end|>", True), ("\n", False)]
+
+    def _system(self, share: float) -> str:
+        if not self.d.often(share):
+            return ""
+        names = {"date": self.d.kind("iso_date")[0], "name": self.d.kind("first_name")[0], "city": self.d.kind("city")[0]}
+        return str(self.d.one(SYSTEMS)).format(**names)
+
+    def dressed(self, one: Request, *, first: bool) -> str:
+        """The request as somebody types it: with a greeting, in lower case at its start, without its full stop."""
+        share = self.d.random.random()
+        if not first:
+            return lowered(self.d.one(AND_THEN), one)
+        if share < 0.12:
+            return lowered(self.d.one(OPENINGS), one)
+        if share < 0.2 and one.text[-1:] in ".!?":
+            return lowered(self.d.one(CLOSINGS), one)
+        if share < 0.3:
+            return _lower(one).rstrip(".")
+        if share < 0.36:
+            return one.text.rstrip(".?!")
+        return one.text
+
+
+def system_turn(system: str, offers: list[Offer]) -> str:
+    """The turn that presents the tools, empty without a system prompt and tools."""
+    if not offers:
+        return f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+    lines = "".join("\n" + json.dumps(one.shown(), ensure_ascii=False) for one in offers)
+    gap = "\n\n" if system else ""
+    return f"<|im_start|>system\n{system}{gap}<tools>{lines}\n</tools><|im_end|>\n"
+
+
+def call(one: Request) -> str:
+    arguments = json.dumps(one.arguments, ensure_ascii=False)
+    return f'<tool_call>\n{{"name": "{one.offer.name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+def lowered(pattern: str, one: Request) -> str:
+    return pattern.format(u=one.text, l=_lower(one))
+
+
+def joined(first: Request, second: Request, d: Draws) -> str:
+    """Two requests in one message."""
+    text = first.text.rstrip(".!?")
+    whole = first.text if first.text[-1:] in ".?!" else f"{text}."
+    lower = _lower(first).rstrip(".!?") + "."
+    return str(d.one(TWO)).format(u=whole, a=text, l=lower, m=_lower(second), v=second.text)
+
+
+def _lower(one: Request) -> str:
+    """Without its capital, unless that belongs to a name or an abbreviation."""
+    text = one.text
+    named = any(said and text.startswith(said) for said in one.said.values())
+    return text if named or text.startswith(("I ", "I'")) or text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
+def _able(wants: str) -> str:
+    """What one can or cannot do: nobody says that a tool cannot know."""
+    return re.sub(r"^know\b", "find out", wants)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+
+
+def _respaced(text: str, d: Draws) -> str:
+    """The same JSON with other white space."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    styles: list[Callable[[], str]] = [
+        lambda: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
+        lambda: json.dumps(value, ensure_ascii=False, indent=2),
+    ]
+    return d.one(styles)()
+
+
+
