@@ -49,7 +49,7 @@ class Case:
 def main() -> None:
     arguments = _arguments()
     cases = [case for case in every_case(arguments.seed, arguments.limit) if case.set in (arguments.sets or SETS)]
-    with nbllama(arguments.model, "--max-sequences", str(AT_ONCE)) as port, ThreadPoolExecutor(AT_ONCE) as pool:
+    with nbllama(arguments.model) as port, ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda case: ask(port, case.body), cases))
     report = judged(cases, answers, arguments.failures)
     for name, (right, n) in report.items():
