@@ -175,7 +175,13 @@ class Packs:
     """
 
     def __init__(
-        self, groups: Callable[[int], Iterator[DialogueGroup]], encode: Encode, *, seed: int, rows: int, window: int = 48
+        self,
+        groups: Callable[[int], Iterator[DialogueGroup]],
+        encode: Encode,
+        *,
+        seed: int,
+        rows: int,
+        window: int = 48,
     ) -> None:
         self._groups, self._encode = groups, encode
         self._seed, self._rows, self._window = seed, rows, window

@@ -6,6 +6,7 @@ than torch's fused attention, whose backward pass in bf16 does not use AMX.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,8 @@ CHUNK = 128
 """Queries at a time."""
 QUERY_STEP, KEY_STEP = 16, 32
 """Sizes are rounded up to these: oneDNN builds a kernel for each new shape, 0.6 to 1.5 ms each; a known one is free."""
-LONGEST = 4096
-"""Keys of a chunk at most."""
+# So all of them are to be remembered. oneDNN looks here when it computes for the first time; 1,024 without it.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,6 @@ def chunks(spans: Sequence[Span]) -> list[Chunk]:
 
 def _up(count: int, step: int) -> int:
     return -(-count // step) * step
-
-
-_CAUSAL = torch.full((CHUNK, 2 * LONGEST), float("-inf")).triu(LONGEST + 1)
-
-
-def _mask(chunk: Chunk) -> Tensor:
-    """(queries, keys), rounded up: 0 where the query sees the key. What lies behind the chunk's end is never seen."""
-    queries, keys = _up(chunk.end - chunk.start, QUERY_STEP), _up(chunk.keys, KEY_STEP)
-    first = LONGEST - chunk.before
-    return _CAUSAL[:queries, first : first + keys]
 
 
 def _queries(rows: Tensor, chunk: Chunk) -> Tensor:
@@ -110,7 +101,7 @@ class Attention(torch.autograd.Function):
         ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, parts: list[Chunk], heads: Heads, keep: bool
     ) -> Tensor:
         queries, keys, values = _split(qkv, cos, sin, heads)
-        out = qkv.new_empty(len(qkv), heads.key, heads.query // heads.key, heads.width)
+        out = qkv.new_zeros(len(qkv), heads.key, heads.query // heads.key, heads.width)
         weights = []
         for part in parts:
             seen = _weights(queries, keys, part)
@@ -127,7 +118,7 @@ class Attention(torch.autograd.Function):
         queries, keys, values, cos, sin, *weights = ctx.saved_tensors
         heads: Heads = ctx.heads
         grad = grads[0].unflatten(1, (heads.key, -1, heads.width)).transpose(0, 1)
-        by_queries = torch.empty_like(queries)
+        by_queries = torch.zeros_like(queries)
         by_keys = torch.zeros_like(keys, dtype=torch.float32)
         by_values = torch.zeros_like(values, dtype=torch.float32)
         for part, seen in zip(ctx.parts, weights, strict=True):
@@ -145,7 +136,11 @@ def _weights(queries: Tensor, keys: Tensor, part: Chunk) -> Tensor:
     """How much each query takes of each key: (groups, queries × heads, keys)."""
     scores = torch.bmm(_queries(queries, part), _keys(keys, part).transpose(1, 2))
     by_query = scores.unflatten(1, (-1, queries.shape[2]))
-    return kernels.softmax(by_query, _mask(part)).flatten(1, 2)
+    numbers = torch.arange(by_query.shape[3], dtype=torch.float32)
+    last = torch.arange(part.before, part.before + by_query.shape[1], dtype=torch.float32)
+    # What is rounded up lies behind the last key that any real query sees.
+    weights: Tensor = kernels.softmax(by_query, numbers, last).flatten(1, 2)
+    return weights
 
 
 def _split(qkv: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,6 +156,6 @@ def _joined(by_queries: Tensor, by_keys: Tensor, by_values: Tensor, cos: Tensor,
     """The gradient of `_split`."""
     dtype = by_queries.dtype
     turned = by_queries.transpose(1, 2).flatten(0, 1)
-    of_query = kernels.rope_backward(turned, cos, sin, heads.width**-0.5, dtype)
-    of_key = kernels.rope_backward(by_keys, cos, sin, 1.0, dtype)
+    of_query = kernels.rope_backward(turned, cos, sin, heads.width**-0.5)
+    of_key = kernels.rope_backward(by_keys.to(dtype), cos, sin, 1.0)
     return torch.cat([of_query, of_key, by_values.transpose(0, 1).to(dtype)], 1).flatten(1)

@@ -7,13 +7,19 @@ cannot recompute. Every reduction is in fp32.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+import torch.fx.experimental._config as shape_config
 from torch import Tensor
 from torch.nn import functional
+
+# Two sizes that happen to be equal in the first call may differ in the next: without this, each such case is compiled
+# anew, for 2 seconds each, until torch gives up and runs the function uncompiled.
+shape_config.use_duck_shape = False
 
 COMPILE = os.environ.get("NBLLAMA_COMPILE", "1") != "0"
 """0: no C++ compiler is needed, at about half the speed. Read at import."""
@@ -22,8 +28,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def fused(function: F) -> F:
-    """The function as one compiled loop for tensors of any size."""
-    return torch.compile(function, dynamic=True) if COMPILE else function  # type: ignore[return-value]
+    """The function as one compiled loop for tensors of any size, which are seen without their gradients."""
+    compiled = torch.compile(function, dynamic=True) if COMPILE else function
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return compiled(*(arg.detach() if isinstance(arg, Tensor) else arg for arg in args))
+
+    return call  # type: ignore[return-value]
 
 
 @fused
@@ -61,11 +73,11 @@ def _swiglu(gate_up: Tensor) -> Tensor:
 
 
 @fused
-def _swiglu_backward(gate_up: Tensor, grad: Tensor) -> Tensor:
+def _swiglu_backward(gate_up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     gate, up = gate_up.float().chunk(2, -1)
     wide, sigmoid = grad.float(), torch.sigmoid(gate)
     by_gate = wide * up * sigmoid * (1 + gate * (1 - sigmoid))
-    return torch.cat([by_gate, wide * gate * sigmoid], -1).to(grad.dtype)
+    return by_gate.to(grad.dtype), (wide * gate * sigmoid).to(grad.dtype)
 
 
 class SwiGlu(torch.autograd.Function):
@@ -78,7 +90,8 @@ class SwiGlu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return _swiglu_backward(*ctx.saved_tensors, grads[0])
+        # Joined outside: compiled together with the rest, the halves are computed one number at a time, 80 ms.
+        return torch.cat(_swiglu_backward(*ctx.saved_tensors, grads[0]), -1)
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -94,15 +107,19 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, scale: float) -> Tensor:
 
 
 @fused
-def rope_backward(grad: Tensor, cos: Tensor, sin: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-    """The gradient of `rope`: (heads, rows, width) back to (rows, heads, width), in `dtype`."""
-    return (_rotated(grad.transpose(0, 1), cos, -sin) * scale).to(dtype).contiguous()
+def rope_backward(grad: Tensor, cos: Tensor, sin: Tensor, scale: float) -> Tensor:
+    """The gradient of `rope`: (heads, rows, width) back to (rows, heads, width)."""
+    return (_rotated(grad.transpose(0, 1), cos, -sin) * scale).to(grad.dtype).contiguous()
 
 
 @fused
-def softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Over the keys: scores (groups, queries, heads, keys), mask (queries, keys), 0 or -inf."""
-    return torch.softmax(scores.float() + mask[None, :, None, :], -1).to(scores.dtype)
+def softmax(scores: Tensor, keys: Tensor, last: Tensor) -> Tensor:
+    """Over the keys of scores (groups, queries, heads, keys): those whose number is at most the query's `last`.
+
+    `keys` (keys) and `last` (queries) are fp32: comparing those is faster here than reading a mask of all pairs.
+    """
+    seen = keys[None, None, None, :] <= last[None, :, None, None]
+    return torch.softmax(torch.where(seen, scores.float(), float("-inf")), -1).to(scores.dtype)
 
 
 @fused

@@ -15,11 +15,18 @@ import torch
 from gguf import GGUFReader, quants
 from torch import Tensor, nn
 
-from demo_model.packing import Pack
+from demo_model.packing import Branch, Pack, Sample
+from demo_model.packing import pack as pack_samples
 from demo_model.smollm2.attention import Attention, Chunk, Heads, chunks
 from demo_model.smollm2.kernels import RmsNorm, SwiGlu, TiedCrossEntropy
 
 Load = Callable[[str], Tensor]
+ROW_STEP = 128
+"""Rows are filled up to a multiple of this: the products of a step with a new number of rows cost 10 ms more each."""
+
+
+def _padding(pack: Pack) -> int:
+    return -len(pack.ids) % ROW_STEP
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,7 @@ class Shape:
         def value(key: str) -> Any:
             return reader.fields[f"llama.{key}"].contents()
 
-        heads = Heads(
-            value("attention.head_count"), value("attention.head_count_kv"), value("rope.dimension_count")
-        )
+        heads = Heads(value("attention.head_count"), value("attention.head_count_kv"), value("rope.dimension_count"))
         eps = value("attention.layer_norm_rms_epsilon")
         return cls(value("block_count"), heads, value("rope.freq_base"), eps)
 
@@ -165,9 +170,9 @@ class SmolLM2(nn.Module):
         )
 
     def hidden(self, pack: Pack) -> Tensor:
-        """What the last layer says at every row: (rows, width), normalised."""
-        layout = self._layout(pack)
-        x = self.get_buffer("embeddings")[torch.tensor(pack.ids)]
+        """What the last layer says at every row: (rows and padding, width), normalised."""
+        layout, padding = self._layout(pack), _padding(pack)
+        x = self.get_buffer("embeddings")[torch.tensor(pack.ids + [0] * padding)]
         for layer in self.layers:
             # Below the first adapted layer nothing is learnt, so nothing is kept.
             with torch.set_grad_enabled(torch.is_grad_enabled() and layer.adapted):
@@ -184,10 +189,8 @@ class SmolLM2(nn.Module):
     @torch.no_grad()
     def logits(self, ids: list[int]) -> Tensor:
         """(tokens, vocabulary) in fp32, for one text."""
-        from demo_model.packing import Branch, Sample, pack
-
-        whole = pack([Sample([], [Branch(ids, [False] * len(ids))])])
-        return (self.hidden(whole) @ self.get_buffer("embeddings").t()).float()
+        whole = pack_samples([Sample([], [Branch(ids, [False] * len(ids))])])
+        return (self.hidden(whole)[: len(ids)] @ self.get_buffer("embeddings").t()).float()
 
     def adapter(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Name of the GGUF's matrix → its A (rank, inputs) and B (outputs, rank)."""
@@ -197,5 +200,5 @@ class SmolLM2(nn.Module):
     def _layout(self, pack: Pack) -> Layout:
         width = self.shape.heads.width
         frequencies = self.shape.rope_base ** -(torch.arange(0, width, 2).float() / width)
-        angles = torch.tensor(pack.positions).float()[:, None, None] * frequencies
+        angles = torch.tensor(pack.positions + [0] * _padding(pack)).float()[:, None, None] * frequencies
         return Layout(chunks(pack.spans), angles.cos(), angles.sin())
