@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from demo_model.tools import SLOT, fill, value
+from demo_model.tools import SLOT, distinct, fill
 from demo_model.values import DATA, Draws
 
 ORDINARY, CODE, WHO, FOLLOW_UP = 0.6, 0.17, 0.09, 0.14
@@ -44,7 +44,7 @@ def extraction(d: Draws) -> tuple[str, dict[str, Any], dict[str, Any]]:
         if name in set:
             found[name] = set[name]
         else:
-            said[name], found[name] = value(spec, d)
+            said[name], found[name] = distinct(spec, d, list(said.values()))
     filled = fill(str(say), said, d)
     ask = SLOT.sub(lambda match: filled if match[1] == "text" else match[0], str(d.one(entry["ask"])))
     properties = {name: _property(entry["schema"][name], value) for name, value in found.items()}

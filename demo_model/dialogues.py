@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from demo_model.chats import Chats, extraction
-from demo_model.tools import Offer, Request, families, fill, offer, request
+from demo_model.tools import Offer, Request, families, fill, fill_json, offer, request, said_for
 from demo_model.values import Draws
 
 Segment = tuple[str, bool]
@@ -69,6 +69,7 @@ FAILED = (
 )
 
 
+SHELLS = {"run_shell"}
 # With one of these at hand hardly anything fits no tool.
 GENERAL = {"web_search", "encyclopedia", "run_python", "run_shell", "http_get", "http_request"}
 
@@ -142,6 +143,9 @@ class Composer:
             if one.name not in names and (family is not first or one.usable()):
                 names.add(one.name)
                 made.append(one)
+        if {one.family.key for one in made} & SHELLS:
+            # A shell can do what most tools of a computer do: beside it no other is the only right one.
+            made = [one for one in made if one.family.domain != "computer" or one.family.key in SHELLS]
         self.d.random.shuffle(made)
         return made or self.offers(n)
 
@@ -202,7 +206,7 @@ class Composer:
     def result(self, one: Request) -> tuple[str, str]:
         chosen = self.d.one(one.offer.family.results)
         known = dict(one.said)
-        result = fill(str(chosen["result"]), known, self.d)
+        result = fill_json(str(chosen["result"]), known, self.d)
         answer = fill(str(self.d.one(chosen["answers"])), known, self.d)
         if "<" in answer and any(f"<{slot}" in answer for slot in one.offer.family.parameters):
             # An answer that names an optional parameter which this request has not.
@@ -239,7 +243,9 @@ class Composer:
         chosen = self.d.one(one.family.incomplete)
         thinks = self.d.often(self.mix.thinking)
         thought = f"{one.name} fits, but something that it needs was not said. I ask."
-        return [*self._asks(str(chosen["say"]), thinks), *self._says(str(chosen["ask"]), thinks and thought)]
+        said = said_for(one, str(chosen["say"]), self.d)
+        ask, back = fill(str(chosen["say"]), said), fill(str(chosen["ask"]), said)
+        return [*self._asks(ask, thinks), *self._says(back, thinks and thought)]
 
     def _thought(self, requests: list[Request]) -> str:
         parts = []

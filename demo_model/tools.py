@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -171,7 +172,7 @@ def request(offer: Offer, d: Draws) -> Request | None:
     said: dict[str, str] = {}
     passed: dict[str, Any] = dict(set)
     for slot in dict.fromkeys(_named(say)):
-        said[slot], passed[slot] = _distinct(offer.family.parameters[slot], d, list(said.values()))
+        said[slot], passed[slot] = distinct(offer.family.parameters[slot], d, list(said.values()))
     text = fill(_with_prepositions(say, said, offer), said)
     arguments = {offer.slots[slot]: passed[slot] for slot in offer.family.parameters if slot in passed}
     for slot, value in set.items():
@@ -179,7 +180,8 @@ def request(offer: Offer, d: Draws) -> Request | None:
     return Request(offer, text, _ordered(arguments, offer.schema), said)
 
 
-def _distinct(spec: dict[str, Any], d: Draws, others: list[str]) -> Said:
+def distinct(spec: dict[str, Any], d: Draws, others: list[str]) -> Said:
+    """A value that no other slot of the same text has."""
     for _ in range(20):
         said, passed = value(spec, d)
         if said not in others:
@@ -198,7 +200,7 @@ def _ordered(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any
 def value(spec: dict[str, Any], d: Draws) -> Said:
     """A value of a parameter: how the user says it, what is passed."""
     if spec.get("type") == "array":
-        items = [value({key: inner for key, inner in spec.items() if key != "type"}, d) for _ in range(d.one([1, 2, 2, 3]))]
+        items = [value({key: inner for key, inner in spec.items() if key != "type"}, d) for _ in range(d.one([1, 2, 2, 3, 4] if spec.get("kind", "").startswith("int(") else [1, 2, 2, 3]))]
         items = list({said: (said, passed) for said, passed in items}.values())
         words = [said for said, _ in items]
         joined = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
@@ -256,6 +258,22 @@ def fill(text: str, known: dict[str, str], d: Draws | None = None) -> str:
         return known.get(slot, match[0])
 
     return SLOT.sub(put, text)
+
+
+def fill_json(text: str, known: dict[str, str], d: Draws) -> str:
+    """`fill`, with the values escaped where the text is JSON."""
+    if not text.lstrip().startswith(("{", "[")):
+        return fill(text, known, d)
+    fill(text, known, d)
+    return fill(text, {slot: json.dumps(value, ensure_ascii=False)[1:-1] for slot, value in known.items()})
+
+
+def said_for(one: Offer, text: str, d: Draws) -> dict[str, str]:
+    """Values for the slots of a text, as the user says them."""
+    said: dict[str, str] = {}
+    for slot in dict.fromkeys(_named(text)):
+        said[slot], _ = distinct(one.family.parameters[slot], d, list(said.values()))
+    return said
 
 
 def _with_prepositions(say: str, said: dict[str, str], offer: Offer) -> str:

@@ -465,7 +465,7 @@ GENERATORS: dict[str, Callable[[Draws], str]] = {
     "book": _from_list("book", title, share=0.7),
     "movie": _from_list("movie", title, share=0.7),
     "dish": _from_list("dish"),
-    "ingredient": _from_list("ingredient", noun, share=0.8),
+    "ingredient": _from_list("ingredient", noun, share=0.95),
     "product": _from_list("product", lambda d: f"{adjective(d)} {noun(d)}", share=0.6),
     "room": _from_list("room"),
     "hashtag": _from_list("hashtag", lambda d: f"#{noun(d)}", share=0.5),
