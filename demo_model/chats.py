@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from demo_model.draws import DATA, Draws
 from demo_model.tools import SLOT, distinct, fill
-from demo_model.values import DATA, Draws
 
 ORDINARY, CODE, WHO, FOLLOW_UP = 0.6, 0.17, 0.09, 0.14
 

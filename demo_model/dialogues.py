@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from demo_model.chats import Chats, extraction
+from demo_model.draws import Draws
+from demo_model.kinds import kind
 from demo_model.tools import Offer, Request, families, fill, fill_json, offer, request, said_for
-from demo_model.values import Draws
 
 Segment = tuple[str, bool]
 
@@ -34,10 +35,29 @@ SYSTEMS = (
     "The user is called {name}.",
     "You are a friendly assistant. The user lives in {city}.",
 )
-OPENINGS = ("Hi, {l}", "Hello! {u}", "Hey, {l}", "Quick question: {l}", "Please: {l}", "Now {l}", "OK, {l}", "So, {l}", "One thing: {l}")
+OPENINGS = (
+    "Hi, {l}",
+    "Hello! {u}",
+    "Hey, {l}",
+    "Quick question: {l}",
+    "Please: {l}",
+    "Now {l}",
+    "OK, {l}",
+    "So, {l}",
+    "One thing: {l}",
+)
 CLOSINGS = ("{u} Thanks!", "{u} Thank you.", "{u} please", "{u} Thanks in advance.", "{u} I'm in a hurry.")
 AND_THEN = ("And {l}", "Also, {l}", "Now {l}", "Then {l}", "Thanks! {u}", "Great. {u}", "{u}", "{u}", "Next: {l}")
-TWO = ("{u} And {m}", "{u} Also, {m}", "{a} and {m}", "{u} {v}", "Two things: {l} And {m}", "{a}, then {m}", "{a}; {m}", "First {l} Then {m}")
+TWO = (
+    "{u} And {m}",
+    "{u} Also, {m}",
+    "{a} and {m}",
+    "{u} {v}",
+    "Two things: {l} And {m}",
+    "{a}, then {m}",
+    "{a}; {m}",
+    "First {l} Then {m}",
+)
 REFUSALS = (
     "I can't {wants} with the tools that I have.",
     "None of my tools can {wants}.",
@@ -133,7 +153,11 @@ class Composer:
         for _ in range(40):
             if len(chosen) == n:
                 break
-            near = [one for one in self.others if one.family == first.family or (self.d.often(0.3) and one.domain == first.domain)]
+            near = [
+                one
+                for one in self.others
+                if one.family == first.family or (self.d.often(0.3) and one.domain == first.domain)
+            ]
             another = self.d.one(near) if near and self.d.often(0.55) else self.d.one(self.others)
             if another not in chosen:
                 chosen.append(another)
@@ -200,8 +224,13 @@ class Composer:
             shown.append(f"<tool_response>\n{result}\n</tool_response>")
             answers.append(answer)
         thinks = self.d.often(self.mix.thinking * 0.7)
-        thought = " ".join(notes) + self.d.one([" I tell the user.", " I say so.", " I put it into words.", " Now I can answer."])
-        return [*self._asks("\n" + "\n".join(shown), thinks, bare=True), *self._says(" ".join(answers), thinks and thought)]
+        thought = " ".join(notes) + self.d.one(
+            [" I tell the user.", " I say so.", " I put it into words.", " Now I can answer."]
+        )
+        return [
+            *self._asks("\n" + "\n".join(shown), thinks, bare=True),
+            *self._says(" ".join(answers), thinks and thought),
+        ]
 
     def result(self, one: Request) -> tuple[str, str]:
         chosen = self.d.one(one.offer.family.results)
@@ -219,7 +248,13 @@ class Composer:
         if self.d.often(0.45):
             ask, answer = self.chats.one(self.d)
             thinks = self.d.often(self.mix.thinking)
-            thought = self.d.one(["No tool is needed here. I answer by myself.", "I can answer this without a tool.", "This needs none of the tools."])
+            thought = self.d.one(
+                [
+                    "No tool is needed here. I answer by myself.",
+                    "I can answer this without a tool.",
+                    "This needs none of the tools.",
+                ]
+            )
             return [*self._asks(ask, thinks), *self._says(answer, thinks and thought)]
         keys = {one.family.family for one in offers} | {one.family.key for one in offers}
         for _ in range(50):
@@ -251,7 +286,14 @@ class Composer:
         parts = []
         for one in requests:
             given = _listed([f"{name} {_short(value)}" for name, value in one.arguments.items()])
-            then = self.d.one([f"{one.offer.name} does that", f"I call {one.offer.name}", f"{one.offer.name} is the right tool", f"For that there is {one.offer.name}"])
+            then = self.d.one(
+                [
+                    f"{one.offer.name} does that",
+                    f"I call {one.offer.name}",
+                    f"{one.offer.name} is the right tool",
+                    f"For that there is {one.offer.name}",
+                ]
+            )
             parts.append(f"The user wants to {one.wants}. {then}{f' with {given}' if given else ''}.")
         return "\n".join(parts)
 
@@ -265,7 +307,13 @@ class Composer:
         branch: list[Segment] = []
         for ask, answer in self.chats.dialogue(self.d):
             thinks = self.d.often(self.mix.thinking * 0.7)
-            thought = self.d.one([f"The user says: {_short(ask)}. I answer shortly.", "I know this and can answer directly.", f"The question is: {_short(ask)}"])
+            thought = self.d.one(
+                [
+                    f"The user says: {_short(ask)}. I answer shortly.",
+                    "I know this and can answer directly.",
+                    f"The question is: {_short(ask)}",
+                ]
+            )
             branch += [*self._asks(ask, thinks), *self._says(answer, thinks and thought)]
         return branch
 
@@ -290,7 +338,11 @@ class Composer:
     def _system(self, share: float) -> str:
         if not self.d.often(share):
             return ""
-        names = {"date": self.d.kind("iso_date")[0], "name": self.d.kind("first_name")[0], "city": self.d.kind("city")[0]}
+        names = {
+            "date": kind(self.d, "iso_date")[0],
+            "name": kind(self.d, "first_name")[0],
+            "city": kind(self.d, "city")[0],
+        }
         return str(self.d.one(SYSTEMS)).format(**names)
 
     def dressed(self, one: Request, *, first: bool) -> str:
@@ -367,6 +419,3 @@ def _respaced(text: str, d: Draws) -> str:
         lambda: json.dumps(value, ensure_ascii=False, indent=2),
     ]
     return d.one(styles)()
-
-
-

@@ -27,8 +27,8 @@ import yaml
 from benchmarks.servers import HEADERS, nbllama
 from demo_model.chats import Chats, extraction
 from demo_model.dialogues import Composer, Mix, joined
+from demo_model.draws import EVALUATION, Draws
 from demo_model.tools import Offer, Request, families, offer, request
-from demo_model.values import EVALUATION, Draws
 
 Message = dict[str, Any]
 Judge = Callable[[Message], bool]
@@ -88,7 +88,14 @@ def judged(cases: list[Case], answers: list[Message], failures: str | None) -> d
         right, n = report.get(case.set, (0, 0))
         report[case.set] = (right + good, n + 1)
         if not good and case.set.startswith("generated"):
-            wrong.append({"set": case.set, "messages": case.body["messages"], "wanted": case.wanted, "got": answer.get("content", answer)})
+            wrong.append(
+                {
+                    "set": case.set,
+                    "messages": case.body["messages"],
+                    "wanted": case.wanted,
+                    "got": answer.get("content", answer),
+                }
+            )
     if failures:
         Path(failures).write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in wrong))
     return {name: report[name] for name in SETS if name in report}
@@ -182,7 +189,13 @@ def every_case(seed: int, limit: int | None) -> Iterator[Case]:
 
 
 def body(user: str, **other: Any) -> dict[str, Any]:
-    return {"model": "evaluated", "max_tokens": 300, "temperature": 0, "messages": [{"role": "user", "content": user}], **other}
+    return {
+        "model": "evaluated",
+        "max_tokens": 300,
+        "temperature": 0,
+        "messages": [{"role": "user", "content": user}],
+        **other,
+    }
 
 
 def _read(name: str) -> list[dict[str, Any]]:
@@ -222,7 +235,9 @@ def _results() -> Iterator[Case]:
         yield Case("results", asked, has_facts(entry["facts"]))
 
 
-def after_result(user: str, call: dict[str, Any], result: str, is_error: bool, tools: list[dict[str, Any]]) -> dict[str, Any]:
+def after_result(
+    user: str, call: dict[str, Any], result: str, is_error: bool, tools: list[dict[str, Any]]
+) -> dict[str, Any]:
     told = {"type": "tool_result", "tool_use_id": "toolu_1", "content": result, "is_error": is_error}
     messages = [
         {"role": "user", "content": user},
@@ -259,7 +274,11 @@ def _thinking() -> Iterator[Case]:
     for entry in _read("thinking.yaml"):
         tools = {"tools": entry["tools"]} if entry.get("tools") else {}
         yield Case("thinking_on", thinks(entry["user"], **tools), has_facts(entry["fits"], thinking))
-        yield Case("thinking_off", body(entry["user"], **tools), lambda message: not thinking(message) and "<think>" not in text(message))
+        yield Case(
+            "thinking_off",
+            body(entry["user"], **tools),
+            lambda message: not thinking(message) and "<think>" not in text(message),
+        )
 
 
 def _composer(seed: int) -> Composer:
@@ -288,7 +307,12 @@ def _generated_calls(seed: int, n: int) -> Iterator[Case]:
     composer = _composer(seed)
     for _ in range(n):
         offers, one = _asked(composer)
-        yield Case("generated_one_call", body(composer.dressed(one, first=True), tools=wire(offers)), exactly([as_call(one)]), as_call(one))
+        yield Case(
+            "generated_one_call",
+            body(composer.dressed(one, first=True), tools=wire(offers)),
+            exactly([as_call(one)]),
+            as_call(one),
+        )
     for _ in range(n):
         offers, one = _asked(composer)
         _, other = _asked(composer)
@@ -314,7 +338,13 @@ def _generated_others(seed: int, n: int) -> Iterator[Case]:
     for _ in range(n):
         offers = composer.offers()
         families_here = {one.family.family for one in offers}
-        other = composer.d.one([one for one in families() if one.family not in families_here and one.domain not in {o.family.domain for o in offers}])
+        other = composer.d.one(
+            [
+                one
+                for one in families()
+                if one.family not in families_here and one.domain not in {o.family.domain for o in offers}
+            ]
+        )
         one = request(offer(other, composer.d), composer.d)
         if one:
             yield Case("generated_none_fits", body(one.text, tools=wire(offers)), lambda message: not calls(message))
@@ -335,11 +365,24 @@ def _new_values(result: str, answer: str) -> list[str]:
     return sorted(word for word in words if any(c.isdigit() for c in word) and word in result)
 
 
-SETS = (
-    "everyday which_of_four none_fits two_calls results structured thinking_on thinking_off generated_one_call "
-    "generated_two_calls generated_of_four generated_none_fits forced_valid generated_forced generated_results "
-    "generated_structured"
-).split()
+SETS = [
+    "everyday",
+    "which_of_four",
+    "none_fits",
+    "two_calls",
+    "results",
+    "structured",
+    "thinking_on",
+    "thinking_off",
+    "generated_one_call",
+    "generated_two_calls",
+    "generated_of_four",
+    "generated_none_fits",
+    "forced_valid",
+    "generated_forced",
+    "generated_results",
+    "generated_structured",
+]
 
 if __name__ == "__main__":
     sys.exit(main())

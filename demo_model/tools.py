@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from demo_model.values import DATA, EVALUATION, Draws, Said, words
+from demo_model.draws import DATA, EVALUATION, Draws, words
+from demo_model.kinds import Said, kind
 
 SLOT = re.compile(r"<(\w+)(?::(int|decimal|one)\(([^)]*)\)|:(\w+))?>")
 HELD_OUT_TOOLS = 12  # one tool in twelve is for evaluation only
@@ -138,7 +139,9 @@ def _styled(name: str, d: Draws) -> str:
     if "." in name or "-" in name or d.often(0.15):
         lower = [part.lower() for part in parts]
         camel = lower[0] + "".join(part.title() for part in lower[1:])
-        name = d.one(["_".join(lower), "_".join(lower), "-".join(lower), camel, "".join(part.title() for part in lower)])
+        name = d.one(
+            ["_".join(lower), "_".join(lower), "-".join(lower), camel, "".join(part.title() for part in lower)]
+        )
         if d.often(0.15):
             name = f"mcp__{d.one(words('noun'))}__{'_'.join(lower)}"
     return name if name not in evaluated_names() else "_".join(["do", *(part.lower() for part in parts)])
@@ -146,13 +149,13 @@ def _styled(name: str, d: Draws) -> str:
 
 def _property(spec: dict[str, Any], d: Draws) -> dict[str, Any]:
     enum = spec.get("enum")
-    kind = spec.get("type") or {"amount": "number", "year": "integer"}.get(spec.get("kind", ""), "string")
-    shown: dict[str, Any] = {"type": kind}
+    type = spec.get("type") or {"amount": "number", "year": "integer"}.get(spec.get("kind", ""), "string")
+    shown: dict[str, Any] = {"type": type}
     if spec.get("descriptions") and d.often(0.7):
         shown["description"] = d.one(spec["descriptions"])
     if enum:
         shown["enum"] = [value for value in enum]
-    if kind == "array":
+    if type == "array":
         shown["items"] = {"type": _item_type(spec)}
     return shown
 
@@ -200,7 +203,10 @@ def _ordered(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any
 def value(spec: dict[str, Any], d: Draws) -> Said:
     """A value of a parameter: how the user says it, what is passed."""
     if spec.get("type") == "array":
-        items = [value({key: inner for key, inner in spec.items() if key != "type"}, d) for _ in range(d.one([1, 2, 2, 3, 4] if spec.get("kind", "").startswith("int(") else [1, 2, 2, 3]))]
+        items = [
+            value({key: inner for key, inner in spec.items() if key != "type"}, d)
+            for _ in range(d.one([1, 2, 2, 3, 4] if spec.get("kind", "").startswith("int(") else [1, 2, 2, 3]))
+        ]
         items = list({said: (said, passed) for said, passed in items}.values())
         words = [said for said, _ in items]
         joined = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
@@ -219,7 +225,9 @@ def value(spec: dict[str, Any], d: Draws) -> Said:
         return text, text
     if "range" in spec:
         return _number(spec, d)
-    return d.kind(spec["kind"]) if not spec["kind"].startswith(("int(", "decimal(", "one(")) else _inline(spec["kind"], d)
+    return (
+        kind(d, spec["kind"]) if not spec["kind"].startswith(("int(", "decimal(", "one(")) else _inline(spec["kind"], d)
+    )
 
 
 def _number(spec: dict[str, Any], d: Draws) -> Said:
@@ -249,12 +257,12 @@ def fill(text: str, known: dict[str, str], d: Draws | None = None) -> str:
     """Puts values for slots; with `d`, makes those that say how, and keeps them in `known`."""
 
     def put(match: re.Match[str]) -> str:
-        slot, name, inside, kind = match.groups()
+        slot, name, inside, of_kind = match.groups()
         if slot not in known and d is not None:
             if name:
                 known[slot] = _generated(name, inside, d)
-            elif kind:
-                known[slot] = d.kind(kind)[0]
+            elif of_kind:
+                known[slot] = kind(d, of_kind)[0]
         return known.get(slot, match[0])
 
     return SLOT.sub(put, text)
@@ -284,8 +292,11 @@ def _with_prepositions(say: str, said: dict[str, str], offer: Offer) -> str:
         bare = text.startswith(("to", "next ", "the "))
         if bare:
             say = say.replace(f" on <{slot}>", f" <{slot}>")
-        elif re.search(rf"\b(on|for|by|from|to|until|till|before|after|since|of|is|at|this|[,:'\"(]) ?['\"]?<{slot}>", say) is None:
+        elif (
+            re.search(
+                rf"\b(on|for|by|from|to|until|till|before|after|since|of|is|at|this|[,:'\"(]) ?['\"]?<{slot}>", say
+            )
+            is None
+        ):
             say = re.sub(rf"(?<=[a-z>]) <{slot}>", f" on <{slot}>", say) if say[:1].isupper() or "?" in say else say
     return say
-
-
