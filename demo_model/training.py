@@ -50,7 +50,7 @@ class Data(Protocol[B]):
 @dataclass(frozen=True)
 class Schedule:
     """The learning rate over `total` tokens: up to `peak` in the first `warm_up` of them, then constant, and from
-    `decay_from` (a share of the total) in a straight line down to `floor` × peak."""
+    `decay_from` (a share of the total) in a straight line down to `floor` times `peak`."""
 
     total: int
     peak: float = 1e-3

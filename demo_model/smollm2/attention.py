@@ -58,7 +58,7 @@ def _up(count: int, step: int) -> int:
 
 
 def _queries(rows: Tensor, chunk: Chunk) -> Tensor:
-    """The chunk's rows of (groups, all rows, heads, width), as (groups, queries × heads, width), zeros behind."""
+    """The chunk's rows of (groups, all rows, heads, width), as (groups, queries x heads, width), zeros behind."""
     count = chunk.end - chunk.start
     padded = rows.new_zeros(rows.shape[0], _up(count, QUERY_STEP), *rows.shape[2:])
     padded[:, :count] = rows[:, chunk.start : chunk.end]
@@ -91,7 +91,7 @@ class Heads:
 
 
 class Attention(torch.autograd.Function):
-    """(rows, (query + 2 key) × width) to (rows, query × width), for rows that lie as the chunks say.
+    """(rows, (query + 2 key) x width) to (rows, query x width), for rows that lie as the chunks say.
 
     `cos` and `sin` are (rows, 1, width / 2), by position. Without a gradient to come nothing is kept.
     """
@@ -133,7 +133,7 @@ class Attention(torch.autograd.Function):
 
 
 def _weights(queries: Tensor, keys: Tensor, part: Chunk) -> Tensor:
-    """How much each query takes of each key: (groups, queries × heads, keys)."""
+    """How much each query takes of each key: (groups, queries x heads, keys)."""
     scores = torch.bmm(_queries(queries, part), _keys(keys, part).transpose(1, 2))
     by_query = scores.unflatten(1, (-1, queries.shape[2]))
     numbers = torch.arange(by_query.shape[3], dtype=torch.float32)

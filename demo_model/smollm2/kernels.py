@@ -81,7 +81,7 @@ def _swiglu_backward(gate_up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SwiGlu(torch.autograd.Function):
-    """silu(gate)·up, of `gate_up` (rows, 2 × width)."""
+    """silu(gate)·up, of `gate_up` (rows, 2 x width)."""
 
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
