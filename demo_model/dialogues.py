@@ -9,85 +9,34 @@ from __future__ import annotations
 
 import json
 import random
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from demo_model.chats import Chats, extraction
 from demo_model.draws import Draws
 from demo_model.kinds import kind
 from demo_model.tools import Offer, Request, families, fill, fill_json, offer, request, said_for
+from demo_model.wording import (
+    AND_THEN,
+    CLOSINGS,
+    FAILED,
+    OPENINGS,
+    PROBLEMS,
+    REFUSALS,
+    SYSTEMS,
+    UNFIT,
+    able,
+    call,
+    joined,
+    listed,
+    lowered,
+    respaced,
+    shortened,
+    system_turn,
+    uncapitalised,
+)
 
 Segment = tuple[str, bool]
-
-SYSTEMS = (
-    "You are a helpful assistant.",
-    "You are a helpful assistant with access to tools.",
-    "Be brief.",
-    "Answer shortly and politely.",
-    "You are an assistant in a notebook.",
-    "Use the tools where they help.",
-    "You help with everyday tasks.",
-    "You are a careful assistant. Never make things up.",
-    "You are the assistant of a small company.",
-    "Today is {date}.",
-    "The user is called {name}.",
-    "You are a friendly assistant. The user lives in {city}.",
-)
-OPENINGS = (
-    "Hi, {l}",
-    "Hello! {u}",
-    "Hey, {l}",
-    "Quick question: {l}",
-    "Please: {l}",
-    "Now {l}",
-    "OK, {l}",
-    "So, {l}",
-    "One thing: {l}",
-)
-CLOSINGS = ("{u} Thanks!", "{u} Thank you.", "{u} please", "{u} Thanks in advance.", "{u} I'm in a hurry.")
-AND_THEN = ("And {l}", "Also, {l}", "Now {l}", "Then {l}", "Thanks! {u}", "Great. {u}", "{u}", "{u}", "Next: {l}")
-TWO = (
-    "{u} And {m}",
-    "{u} Also, {m}",
-    "{a} and {m}",
-    "{u} {v}",
-    "Two things: {l} And {m}",
-    "{a}, then {m}",
-    "{a}; {m}",
-    "First {l} Then {m}",
-)
-REFUSALS = (
-    "I can't {wants} with the tools that I have.",
-    "None of my tools can {wants}.",
-    "Sorry, I have no tool to {wants}.",
-    "I don't have a tool to {wants}. I can use {names}.",
-    "With {names} I can't {wants}.",
-)
-PROBLEMS = (
-    ('{"error": "timeout"}', "the request timed out"),
-    ('{"error": "service unavailable"}', "the service is unavailable"),
-    ("Error: not found", "nothing was found"),
-    ("Error: permission denied", "permission was denied"),
-    ("Error: connection refused", "the connection was refused"),
-    ('{"status": "error", "message": "rate limit exceeded"}', "the rate limit was exceeded"),
-    ("Error: invalid input", "the input was not valid"),
-    ('{"success": false, "reason": "account locked"}', "the account is locked"),
-    ("Error: internal server error", "there was an internal server error"),
-    ("Error: no connection to the server", "there is no connection to the server"),
-    ('{"error": "unauthorized"}', "I am not authorised"),
-    ("Error: the service is down for maintenance", "the service is down for maintenance"),
-    ("Error: disk full", "the disk is full"),
-    ('{"ok": false, "error": "not supported"}', "that is not supported"),
-)
-FAILED = (
-    "I could not {wants}: {why}.",
-    "That failed: {why}.",
-    "Sorry, it did not work: {why}.",
-    "The tool reported an error: {why}. So I could not {wants}.",
-)
-
 
 SHELLS = {"run_shell"}
 # With one of these at hand hardly anything fits no tool.
@@ -203,7 +152,9 @@ class Composer:
         return [first] if first.arguments == second.arguments and first.offer is second.offer else [first, second]
 
     def _calls(self, requests: list[Request], *, first: bool, last: bool) -> list[Segment]:
-        text = self.dressed(requests[0], first=first) if len(requests) == 1 else joined(*requests, self.d)
+        text = (
+            self.dressed(requests[0], first=first) if len(requests) == 1 else joined(requests[0], requests[1], self.d)
+        )
         thinks = self.d.often(self.mix.thinking)
         calls = "\n".join(call(one) for one in requests)
         branch = [*self._asks(text, thinks), *self._says(calls, thinks and self._thought(requests))]
@@ -241,7 +192,7 @@ class Composer:
             # An answer that names an optional parameter which this request has not.
             return "ok", "Done."
         if result.startswith(("{", "[")) and self.d.often(0.3):
-            result = _respaced(result, self.d)
+            result = respaced(result, self.d)
         return result, answer
 
     def _no_tool(self, offers: list[Offer]) -> list[Segment]:
@@ -264,10 +215,11 @@ class Composer:
                 break
         else:
             return self._incomplete(offers)
-        names = _listed([one.name for one in offers])
-        answer = self.d.one(REFUSALS).format(wants=_able(made.wants), names=names)
+        names = listed([one.name for one in offers])
+        answer = self.d.one(REFUSALS).format(wants=able(made.wants), names=names)
         thinks = self.d.often(self.mix.thinking)
-        thought = f"The user wants to {made.wants}. {self.d.one([f'I have {names}; that does not fit.', f'None of the tools ({names}) can do that.', f'No tool here does that, only {names}.'])}"
+        reason = self.d.one(UNFIT).format(names=names)
+        thought = f"The user wants to {made.wants}. {reason}"
         return [*self._asks(self.dressed(made, first=True), thinks), *self._says(answer, thinks and thought)]
 
     def _incomplete(self, offers: list[Offer]) -> list[Segment]:
@@ -285,7 +237,7 @@ class Composer:
     def _thought(self, requests: list[Request]) -> str:
         parts = []
         for one in requests:
-            given = _listed([f"{name} {_short(value)}" for name, value in one.arguments.items()])
+            given = listed([f"{name} {shortened(value)}" for name, value in one.arguments.items()])
             then = self.d.one(
                 [
                     f"{one.offer.name} does that",
@@ -309,9 +261,9 @@ class Composer:
             thinks = self.d.often(self.mix.thinking * 0.7)
             thought = self.d.one(
                 [
-                    f"The user says: {_short(ask)}. I answer shortly.",
+                    f"The user says: {shortened(ask)}. I answer shortly.",
                     "I know this and can answer directly.",
-                    f"The question is: {_short(ask)}",
+                    f"The question is: {shortened(ask)}",
                 ]
             )
             branch += [*self._asks(ask, thinks), *self._says(answer, thinks and thought)]
@@ -320,7 +272,7 @@ class Composer:
     def _structured(self) -> list[Segment]:
         ask, value, _ = extraction(self.d)
         thinks = self.d.often(self.mix.thinking * 0.5)
-        thought = f"The answer is an object with {_listed(list(value))}. I take the values from the text."
+        thought = f"The answer is an object with {listed(list(value))}. I take the values from the text."
         text = json.dumps(value, ensure_ascii=False)
         return [*self._asks(ask, thinks), *self._says(text, thinks and thought)]
 
@@ -355,67 +307,7 @@ class Composer:
         if share < 0.2 and one.text[-1:] in ".!?":
             return lowered(self.d.one(CLOSINGS), one)
         if share < 0.3:
-            return _lower(one).rstrip(".")
+            return uncapitalised(one).rstrip(".")
         if share < 0.36:
             return one.text.rstrip(".?!")
         return one.text
-
-
-def system_turn(system: str, offers: list[Offer]) -> str:
-    """The turn that presents the tools, empty without a system prompt and tools."""
-    if not offers:
-        return f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-    lines = "".join("\n" + json.dumps(one.shown(), ensure_ascii=False) for one in offers)
-    gap = "\n\n" if system else ""
-    return f"<|im_start|>system\n{system}{gap}<tools>{lines}\n</tools><|im_end|>\n"
-
-
-def call(one: Request) -> str:
-    arguments = json.dumps(one.arguments, ensure_ascii=False)
-    return f'<tool_call>\n{{"name": "{one.offer.name}", "arguments": {arguments}}}\n</tool_call>'
-
-
-def lowered(pattern: str, one: Request) -> str:
-    return pattern.format(u=one.text, l=_lower(one))
-
-
-def joined(first: Request, second: Request, d: Draws) -> str:
-    """Two requests in one message."""
-    text = first.text.rstrip(".!?")
-    whole = first.text if first.text[-1:] in ".?!" else f"{text}."
-    lower = _lower(first).rstrip(".!?") + "."
-    return str(d.one(TWO)).format(u=whole, a=text, l=lower, m=_lower(second), v=second.text)
-
-
-def _lower(one: Request) -> str:
-    """Without its capital, unless that belongs to a name or an abbreviation."""
-    text = one.text
-    named = any(said and text.startswith(said) for said in one.said.values())
-    return text if named or text.startswith(("I ", "I'")) or text[1:2].isupper() else text[:1].lower() + text[1:]
-
-
-def _able(wants: str) -> str:
-    """What one can or cannot do: nobody says that a tool cannot know."""
-    return re.sub(r"^know\b", "find out", wants)
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 80 else text[:77] + "..."
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
-
-
-def _respaced(text: str, d: Draws) -> str:
-    """The same JSON with other white space."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    styles: list[Callable[[], str]] = [
-        lambda: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
-        lambda: json.dumps(value, ensure_ascii=False, indent=2),
-    ]
-    return d.one(styles)()

@@ -116,7 +116,8 @@ def _family(entry: dict[str, Any], names: list[str], domain: str) -> Family:
 
 def offer(family: Family, d: Draws) -> Offer:
     """A schema: some optional parameters and descriptions are left out, names are drawn."""
-    slots, properties, required = {}, {}, []
+    slots: dict[str, str] = {}
+    properties, required = {}, []
     for slot, spec in family.parameters.items():
         if not spec.get("required") and d.often(0.3):
             continue
