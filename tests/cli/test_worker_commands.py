@@ -118,7 +118,8 @@ def test_status_for_people(worker: FakeWorker, capsys: pytest.CaptureFixture[str
     assert main(["status"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"worker {os.getpid()} (nbllama {__version__}): up 1 h 6 min, 310 MB, 1,234 requests (2 running, 1 waiting)",
-        "  demo, loaded, 5.2 MB, adapter tools (6.5 MB, for the base c0ffee12…), context 8,192 tokens, CPU, 2 threads, default",
+        "  demo, loaded, 5.2 MB, adapter tools (6.5 MB, for the base c0ffee12…), context 8,192 tokens, CPU, 2 threads, "
+        "default",
         "    a real model is to be had",
         "    built with: CPU : AVX2 = 1",
         "  broken, failed, no such tensor",
