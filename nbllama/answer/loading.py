@@ -48,14 +48,14 @@ def load_runtime(n_threads: int | None, trial_memory: Path | None = None) -> Loa
             llama_runtime.system_info(), llama_runtime.library_file(), resolve("demo").path, trial_memory
         )
         options = llama_runtime.LlamaOptions(
-            n_ctx=ctx, n_threads=threads, extra_buffers=not without, adapter=_lora_file(source.adapter)
+            n_ctx=ctx, n_threads=threads, extra_buffers=not without, adapter=lora_file(source.adapter)
         )
         return llama_runtime.LlamaRuntime.load(source.path, source.id, options, progress=progress)
 
     return load
 
 
-def _lora_file(adapter: Adapter | None) -> LoraFile | None:
+def lora_file(adapter: Adapter | None) -> LoraFile | None:
     """What the engine needs of an adapter. Raises ModelError."""
     if adapter is None:
         return None

