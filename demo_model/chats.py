@@ -55,8 +55,8 @@ def extraction(d: Draws) -> tuple[str, dict[str, Any], dict[str, Any]]:
 def _property(spec: dict[str, Any], found: Any) -> dict[str, Any]:
     if "enum" in spec:
         return {"type": "string", "enum": list(spec["enum"])}
-    kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
-    shown = {"type": spec.get("type") or kinds[type(found)]}
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
+    shown: dict[str, Any] = {"type": "number" if spec.get("type") == "number" else kinds[type(found)]}
     return shown | {"items": {"type": "string"}} if shown["type"] == "array" else shown
 
 

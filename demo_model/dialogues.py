@@ -77,7 +77,7 @@ def groups(seed: int, *, held_out: bool = False, identity: str = "smollm2", mix:
 class Composer:
     """Makes groups from one stream of random numbers."""
 
-    def __init__(self, draws: Draws, chats: Chats, mix: Mix) -> None:
+    def __init__(self, draws: Draws, chats: Chats, mix: Mix = Mix()) -> None:
         self.d = draws
         self.chats = chats
         self.mix = mix

@@ -60,7 +60,7 @@ class Draws:
     def fresh(self, draw: Callable[[], str]) -> str:
         """A draw of this split. Where a list has none after many tries, the last one."""
         text = ""
-        for _ in range(60):
+        for _ in range(200):
             text = draw()
             if text.casefold() not in avoided() and held_out(text) == self.held_out:
                 break

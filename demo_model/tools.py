@@ -150,7 +150,7 @@ def _styled(name: str, d: Draws) -> str:
 
 def _property(spec: dict[str, Any], d: Draws) -> dict[str, Any]:
     enum = spec.get("enum")
-    type = spec.get("type") or {"amount": "number", "year": "integer"}.get(spec.get("kind", ""), "string")
+    type = spec.get("type") or type_of_kind(spec.get("kind", ""))
     shown: dict[str, Any] = {"type": type}
     if spec.get("descriptions") and d.often(0.7):
         shown["description"] = d.one(spec["descriptions"])
@@ -164,7 +164,14 @@ def _property(spec: dict[str, Any], d: Draws) -> dict[str, Any]:
 def _item_type(spec: dict[str, Any]) -> str:
     if "items" in spec:
         return str(spec["items"]["type"] if isinstance(spec["items"], dict) else spec["items"])
-    return "number" if "range" in spec or spec.get("kind") == "amount" else "string"
+    return "number" if "range" in spec else type_of_kind(spec.get("kind", ""))
+
+
+def type_of_kind(kind: str) -> str:
+    """The JSON type of what a kind passes."""
+    if kind == "year" or kind.startswith("int("):
+        return "integer"
+    return "number" if kind == "amount" or kind.startswith("decimal(") else "string"
 
 
 def request(offer: Offer, d: Draws) -> Request | None:

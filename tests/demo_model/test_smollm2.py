@@ -51,9 +51,7 @@ def model(base: Path) -> SmolLM2:
 def llama(base: Path, model: SmolLM2, tmp_path_factory: pytest.TempPathFactory) -> llama_cpp.Llama:
     adapter = tmp_path_factory.mktemp("adapter") / "adapter.gguf"
     write_adapter(model, SHA256, adapter)
-    return llama_cpp.Llama(
-        str(base), lora_path=str(adapter), n_ctx=512, n_threads=2, logits_all=True, verbose=False
-    )
+    return llama_cpp.Llama(str(base), lora_path=str(adapter), n_ctx=512, n_threads=2, logits_all=True, verbose=False)
 
 
 def gradients(model: SmolLM2) -> dict[str, torch.Tensor]:
@@ -166,9 +164,7 @@ class Run:
         return [self.trainer.step(1.0) for _ in range(count)]
 
 
-def test_a_resumed_run_takes_the_steps_of_one_that_was_not_stopped(
-    base: Path, encode: Encoder, tmp_path: Path
-) -> None:
+def test_a_resumed_run_takes_the_steps_of_one_that_was_not_stopped(base: Path, encode: Encoder, tmp_path: Path) -> None:
     whole = Run(base, encode)
     whole.losses(3)
     whole.trainer.save(tmp_path / "checkpoint.pt")
