@@ -29,6 +29,10 @@ class DialogueGroup(Protocol):
     def branches(self) -> Sequence[Segments]: ...
 
 
+Groups = Callable[[int], Iterator[DialogueGroup]]
+"""A seed to an endless stream of groups, the same each time."""
+
+
 @dataclass(frozen=True)
 class Branch:
     """Token ids of one dialogue, and which of them are learnt."""
@@ -156,7 +160,7 @@ def fit(sample: Sample, rows: int) -> Sample | None:
 
 
 def bins(samples: Iterable[Sample], rows: int) -> list[list[Sample]]:
-    """Samples into as few packs of at most `rows` as first-fit-decreasing finds. It wastes 2 to 4 % of the rows."""
+    """Samples into as few packs of at most `rows` as first-fit-decreasing finds."""
     filled: list[tuple[int, list[Sample]]] = []
     for sample in sorted(samples, key=lambda sample: -sample.rows):
         for index, (used, inside) in enumerate(filled):

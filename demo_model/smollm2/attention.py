@@ -60,17 +60,24 @@ def _up(count: int, step: int) -> int:
 def _queries(rows: Tensor, chunk: Chunk) -> Tensor:
     """The chunk's rows of (groups, all rows, heads, width), as (groups, queries x heads, width), zeros behind."""
     count = chunk.end - chunk.start
-    padded = rows.new_zeros(rows.shape[0], _up(count, QUERY_STEP), *rows.shape[2:])
+    rounded = _up(count, QUERY_STEP)
+    if rounded == count:
+        return rows[:, chunk.start : chunk.end].flatten(1, 2)
+    padded = rows.new_empty(rows.shape[0], rounded, *rows.shape[2:])
     padded[:, :count] = rows[:, chunk.start : chunk.end]
+    padded[:, count:] = 0
     return padded.flatten(1, 2)
 
 
 def _keys(rows: Tensor, chunk: Chunk) -> Tensor:
     """The rows of (groups, all rows, width) that the chunk sees, zeros behind."""
-    seen = rows.new_zeros(rows.shape[0], _up(chunk.keys, KEY_STEP), rows.shape[2])
-    shared = chunk.prefix[1] - chunk.prefix[0]
+    shared, rounded = chunk.prefix[1] - chunk.prefix[0], _up(chunk.keys, KEY_STEP)
+    if rounded == chunk.keys and not shared:
+        return rows[:, chunk.own : chunk.end]
+    seen = rows.new_empty(rows.shape[0], rounded, rows.shape[2])
     seen[:, :shared] = rows[:, slice(*chunk.prefix)]
     seen[:, shared : chunk.keys] = rows[:, chunk.own : chunk.end]
+    seen[:, chunk.keys :] = 0
     return seen
 
 
@@ -117,7 +124,7 @@ class Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         queries, keys, values, cos, sin, *weights = ctx.saved_tensors
         heads: Heads = ctx.heads
-        grad = grads[0].unflatten(1, (heads.key, -1, heads.width)).transpose(0, 1)
+        grad = grads[0].unflatten(1, (heads.key, -1, heads.width)).transpose(0, 1).contiguous()
         by_queries = torch.zeros_like(queries)
         by_keys = torch.zeros_like(keys, dtype=torch.float32)
         by_values = torch.zeros_like(values, dtype=torch.float32)
@@ -148,14 +155,14 @@ def _split(qkv: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> tuple[Tensor,
     rows = qkv.unflatten(1, (-1, heads.width))
     of_query, of_key, of_value = rows.split([heads.query, heads.key, heads.key], 1)
     turned = kernels.rope(of_query, cos, sin, heads.width**-0.5)
-    queries = turned.unflatten(0, (heads.key, -1)).transpose(1, 2)
-    return queries, kernels.rope(of_key, cos, sin, 1.0), of_value.transpose(0, 1)
+    # In this order the queries of a chunk lie next to each other, so most need no copy.
+    queries = turned.unflatten(1, (heads.key, -1)).transpose(0, 1).contiguous()
+    return queries, kernels.rope(of_key, cos, sin, 1.0).transpose(0, 1).contiguous(), of_value.transpose(0, 1)
 
 
 def _joined(by_queries: Tensor, by_keys: Tensor, by_values: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> Tensor:
     """The gradient of `_split`."""
     dtype = by_queries.dtype
-    turned = by_queries.transpose(1, 2).flatten(0, 1)
-    of_query = kernels.rope_backward(turned, cos, sin, heads.width**-0.5)
-    of_key = kernels.rope_backward(by_keys.to(dtype), cos, sin, 1.0)
+    of_query = kernels.rope(by_queries.transpose(0, 1).flatten(1, 2), cos, -sin, heads.width**-0.5)
+    of_key = kernels.rope(by_keys.to(dtype).transpose(0, 1), cos, -sin, 1.0)
     return torch.cat([of_query, of_key, by_values.transpose(0, 1).to(dtype)], 1).flatten(1)

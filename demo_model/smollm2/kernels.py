@@ -94,22 +94,15 @@ class SwiGlu(torch.autograd.Function):
         return torch.cat(_swiglu_backward(*ctx.saved_tensors, grads[0]), -1)
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Pairs of neighbours turned by an angle: x (rows, heads, width), cos and sin (rows, 1, width / 2)."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
-
-
 @fused
 def rope(x: Tensor, cos: Tensor, sin: Tensor, scale: float) -> Tensor:
-    """`x` (rows, heads, width) by position, times `scale`, as (heads, rows, width) for products by head."""
-    return (_rotated(x, cos, sin) * scale).to(x.dtype).transpose(0, 1).contiguous()
+    """Pairs of neighbours turned by their row's angle, times `scale`; with -sin it is its own gradient.
 
-
-@fused
-def rope_backward(grad: Tensor, cos: Tensor, sin: Tensor, scale: float) -> Tensor:
-    """The gradient of `rope`: (heads, rows, width) back to (rows, heads, width)."""
-    return (_rotated(grad.transpose(0, 1), cos, -sin) * scale).to(grad.dtype).contiguous()
+    x (rows, heads, width), cos and sin (rows, 1, width / 2).
+    """
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+    return (turned * scale).to(x.dtype)
 
 
 @fused

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-WORDS = "weather city tool name value text number path file user wants about über naïve 北京 3.14 e-mail don't".split()
+WORDS = ("weather city tool name value text number path file user wants about " + "über naïve 北京 3.14 don't").split()
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 torch = pytest.importorskip("torch", reason="no torch: pip install -r demo_model/requirements.txt")
@@ -19,6 +20,7 @@ from demo_model.smollm2.tokenizer import Encoder  # noqa: E402
 from demo_model.training import Limits, Schedule, Trainer  # noqa: E402
 from tests.demo_model.dialogues import groups  # noqa: E402
 
+Logits = npt.NDArray[np.float32]
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 TEXTS = [
     PROMPT,
@@ -43,7 +45,7 @@ def model(base: Path) -> SmolLM2:
     model = SmolLM2(base, Lora(rank=16, alpha=32.0, top=20), torch.float32)
     for name, parameter in model.named_parameters():
         if name.endswith(".b"):
-            torch.nn.init.normal_(parameter, std=0.01)
+            torch.nn.init.normal_(parameter, std=0.05)
     return model
 
 
@@ -118,7 +120,7 @@ def test_ids_of_whole_dialogues_are_llama_cpps(llama: llama_cpp.Llama, encode: E
 def test_llama_cpp_computes_the_same_with_the_adapter(
     model: SmolLM2, llama: llama_cpp.Llama, encode: Encoder, text: str
 ) -> None:
-    """llama.cpp rounds what it multiplies to 8 bits, so logits differ a little; the likeliest token may where two tie."""
+    """llama.cpp rounds what it multiplies to 8 bits: logits differ a little, and where two tie the likeliest token."""
     ids = encode(text)
     llama.reset()
     llama.eval(ids)
@@ -126,18 +128,22 @@ def test_llama_cpp_computes_the_same_with_the_adapter(
         ids.append(int(np.argmax(llama.scores[len(ids) - 1])))
         llama.eval(ids[-1:])
     theirs, ours = llama.scores[: len(ids)], model.logits(ids).numpy()
-    assert np.abs(theirs - ours).mean() < 0.15
-    same = theirs.argmax(-1) == ours.argmax(-1)
-    assert same.mean() > 0.9
+    assert likeness(theirs, ours) > 0.995
+    assert (theirs.argmax(-1) == ours.argmax(-1)).mean() >= 0.8
     ahead = ours.max(-1) - ours[np.arange(len(ids)), theirs.argmax(-1)]
     assert ahead.max() < 0.5
+
+
+def likeness(theirs: Logits, ours: Logits) -> float:
+    """The lowest correlation of any two rows."""
+    return float(min(np.corrcoef(row, other)[0, 1] for row, other in zip(theirs, ours, strict=True)))
 
 
 def test_without_the_adapter_llama_cpp_computes_something_else(model: SmolLM2, base: Path, encode: Encoder) -> None:
     plain = llama_cpp.Llama(str(base), n_ctx=64, n_threads=2, logits_all=True, verbose=False)
     ids = encode(PROMPT)
     plain.eval(ids)
-    assert np.abs(plain.scores[: len(ids)] - model.logits(ids).numpy()).mean() > 0.3
+    assert likeness(plain.scores[: len(ids)], model.logits(ids).numpy()) < 0.98
 
 
 def test_the_adapter_names_its_base_and_is_small(model: SmolLM2, tmp_path: Path) -> None:
