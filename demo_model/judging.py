@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 
 Message = dict[str, Any]
 Judge = Callable[[Message], bool]
