@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 import jsonschema  # type: ignore[import-untyped]
 import llama_cpp
@@ -12,7 +12,7 @@ import pytest
 
 from nbllama.answer.model_sources import resolve
 from nbllama.chat.errors import SchemaRefused
-from nbllama.chat.grammar import GrammarGuide, Grammars
+from nbllama.chat.grammar import GrammarGuide, Grammars, Tokens
 from nbllama.chat.lark import json_value, literal
 from nbllama.chat.schema import MAX_PROPERTIES, prepared
 from nbllama.engine import llama_runtime
@@ -60,7 +60,14 @@ def grammars(demo: LlamaVocabulary) -> Grammars:
     return Grammars(demo, demo.n_tokens)
 
 
-def generate(guide: GrammarGuide, tokens: LlamaVocabulary, seed: int, *, max_tokens: int = 3000) -> str:
+class Sized(Tokens, Protocol):
+    """A vocabulary that knows its size."""
+
+    @property
+    def n_tokens(self) -> int: ...
+
+
+def generate(guide: GrammarGuide, tokens: Sized, seed: int, *, max_tokens: int = 3000) -> str:
     """What a model of random logits writes; it leans towards what ends strings and lists, to come to an end."""
     rng, data = np.random.default_rng(seed), b""
     closing = np.array([tokens.piece(id)[:1] in b'"]},' for id in range(tokens.n_tokens)], dtype=np.float32)

@@ -204,3 +204,14 @@ def test_after_the_end_nothing_comes(format: Format) -> None:
     parser.feed("x")
     parser.finish()
     assert parser.feed("more") == [] and parser.finish() == []
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "text"),
+    [
+        ("channels in plain text", "allocate", 'allocate\n{"n": 1}'),
+        ("channels with tags", "selfie", re.sub('(?<=to=)f|(?<=")f(?=">)', "selfie", CALLS["channels with tags"])),
+    ],
+)
+def test_a_tool_that_is_called_nearly_like_a_channel(family: str, name: str, text: str) -> None:
+    assert [call[0] for call in complete_calls(parse(FORMATS[family], [text], tools={name: {}}))] == [name]

@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbllama.chat.enforcing.rules import Rules
+from nbllama.chat.enforcing.rules import ANY_SPACE, SPACE, Rules, in_order, pattern
 from nbllama.chat.enforcing.values import in_a_row, literal_value, raw_value, standing_alone
 from nbllama.chat.format import Calls, Syntax
 
 _NAME, _ARGUMENTS, _ID = "ZQ_NAME", "ZQ_ARGUMENTS", "ZQ_ID"
 _ANY_KEY = "/[a-zA-Z0-9_.-]{1,64}/"
+_JSON_PARTS = re.compile(r"[{}:,]|[^\s{}:,]+")
 _SLOTS = re.compile(f'"{_ARGUMENTS}"|{_ID}')
 
 Body = Callable[[Rules, Calls, str, dict[str, Any], str, str], str]
@@ -25,12 +26,37 @@ what closes the call. Raises SchemaRefused."""
 
 def json_call(rules: Rules, calls: Calls, name: str, schema: dict[str, Any], opening: str, where: str) -> str:
     """`{"name": …, "arguments": {…}}` with the keys in the template's order."""
-    separators = (",", ":") if calls.compact else (", ", ": ")
-    text = json.dumps(_shape(calls), separators=separators).replace(_NAME, name)
+    return _filled(rules, opening + _written(calls).replace(_NAME, name), schema)
+
+
+def bare_json_call(rules: Rules, calls: Calls, name: str, schema: dict[str, Any]) -> str:
+    """The same where nothing stands before it: up to the name in whatever way the model spaces it, then as always.
+
+    A type that says that this is a function may come first: Llama 3 was trained on both."""
+    text = _written(calls)
+    named = text.index(_NAME) + len(_NAME) + 1
+    parts = [pattern(part) for part in _JSON_PARTS.findall(text[:named])]
+    if calls.name_path and len(calls.name_path) == 1 and not calls.name_is_key:
+        typed = ANY_SPACE.join(('"type"', ":", '"function"', ",", ""))
+        parts.insert(1, f"({typed})?")
+    begun = ANY_SPACE.join(["", *parts]).replace(_NAME, pattern(name)).replace(_ID, "[a-zA-Z0-9_-]{1,64}")
+    lead = rules.leading_token(calls.lead)
+    spelled = f"({ANY_SPACE}{pattern(calls.lead)})?" if calls.lead and not lead else ""
+    opened = rules.add(f"/{spelled}{begun}/", lazy=True)
+    before = f"({SPACE} {rules.fixed(calls.lead)})?" if lead else ""
+    return in_order(before, opened, _filled(rules, text[named:], schema))
+
+
+def _written(calls: Calls) -> str:
+    return json.dumps(_shape(calls), separators=(",", ":") if calls.compact else (", ", ": "))
+
+
+def _filled(rules: Rules, text: str, schema: dict[str, Any]) -> str:
+    """A call's text with the id and the arguments where they belong."""
     expressions: list[str] = []
     start = 0
     for slot in _SLOTS.finditer(text):
-        expressions.append(rules.fixed((opening if not start else "") + text[start : slot.start()]))
+        expressions.append(rules.fixed(text[start : slot.start()]))
         expressions.append(rules.fixed("{id}") if slot.group() == _ID else rules.json(schema))
         start = slot.end()
     return " ".join([*expressions, rules.fixed(text[start:])])

@@ -12,6 +12,8 @@ from nbllama.chat.errors import SchemaRefused
 from nbllama.chat.lark import COMPACT_STYLE, JSON_STYLE, literal
 
 SPACE = "/[ \\t\\n]{0,4}/"
+ANY_SPACE = "[ \\t\\r\\n]{0,64}"
+"""In a regular expression: as much space as the parser skips."""
 _ID = "/[a-zA-Z0-9]{9}/"
 _MAX_ANY = 24
 # Values that are looked at for one grammar: references that lead back to each other have no end else.
@@ -84,9 +86,23 @@ class Rules:
         name = self.add(f"({text} & ~/(.|\\n)*{ended}(.|\\n)*/) /{ended}/", lazy=True)
         return " ".join([name, self.fixed("".join(pieces[1:]))]).strip()
 
-    def free(self) -> str:
-        """Any text and control tokens but those that end an answer."""
-        return self.add(f"({self._others(())} | /(.|\\n)+/)*" if self._others(()) else "/(.|\\n)*/")
+    def free(self, but: tuple[str, ...] = (), apart: tuple[str, ...] = ()) -> str:
+        """Any text and control tokens but those that end an answer, and those that are spelled like one of `but`.
+
+        `apart` are tokens that something else in the grammar may begin with at the same place."""
+        others = self._others(but, apart)
+        return self.add(f"({others} | /(.|\\n)+/)*" if others else "/(.|\\n)*/")
+
+    def committing(self, marker: str) -> str:
+        """A marker beside free text: its text counts as the marker as soon as it stands there, tokens as always."""
+        pieces = self._pieces(marker)
+        return " ".join(
+            self._expression(piece, [])
+            if piece in self._control.ids
+            else self.add(f"/{ANY_SPACE}{spaced(piece.strip())}/", lazy=True)
+            for piece in pieces
+            if piece in self._control.ids or piece.strip()
+        )
 
     def free_until(self, close: str) -> str:
         """The same up to a marker that is one control token, or text."""
@@ -94,20 +110,31 @@ class Rules:
             others = self._others((close,))
             return self.add(f"({others} | /(.|\\n)+/)* {self.fixed(close)}" if others else self.until(close))
         others = self._others(())
-        return self.add(f"(/(.|\\n)*/ {others})* {self.until(close)}" if others else self.until(close))
+        return self.add(f"(/(.|\\n)*/ ({others}))* {self.until(close)}" if others else self.until(close))
 
     def leading_token(self, text: str) -> str:
         """The control token that a marker begins with; empty if it begins with text."""
         first = next(iter(self._pieces(text)), "")
         return first if first in self._control.ids else ""
 
+    def tokens_of(self, text: str) -> list[str]:
+        """The control tokens in a marker."""
+        return [piece for piece in self._pieces(text) if piece in self._control.ids]
+
+    def ends_answer(self, marker: str) -> bool:
+        """Whether a marker is a token behind which a model writes nothing."""
+        return self._control.ids.get(marker) in self._control.ends
+
     def has_tokens(self, text: str) -> bool:
         """Whether a marker holds a control token."""
-        return any(piece in self._control.ids for piece in self._pieces(text))
+        return bool(self.tokens_of(text))
 
-    def _others(self, but: tuple[str, ...]) -> str:
-        ids = sorted(id for text, id in self._control.ids.items() if text not in but and id not in self._control.ends)
-        return f"<[{','.join(_ranges(ids))}]>" if ids else ""
+    def _others(self, but: tuple[str, ...], apart: tuple[str, ...] = ()) -> str:
+        known = {text: id for text, id in self._control.ids.items() if text not in but and id not in self._control.ends}
+        # Of two sets of tokens that overlap, llguidance follows one alone: what is in both is written as one token.
+        alone = [f"<[{known[text]}]>" for text in dict.fromkeys(apart) if text in known]
+        ids = sorted(id for text, id in known.items() if text not in apart)
+        return " | ".join([*alone, f"<[{','.join(_ranges(ids))}]>"] if ids else alone)
 
     def _pieces(self, text: str) -> list[str]:
         return [part for part in (self._split.split(text) if self._split else [text]) if part]
@@ -127,6 +154,16 @@ class Rules:
 def pattern(text: str) -> str:
     """A regular expression for exactly this text, to stand between slashes."""
     return "".join("\\n" if char == "\n" else re.escape(char).replace("/", "\\/") for char in text)
+
+
+def spaced(text: str) -> str:
+    """The same with any space where there is some."""
+    return ANY_SPACE.join(map(pattern, text.split()))
+
+
+def in_order(*parts: str) -> str:
+    """Expressions one after another; empty ones are left out."""
+    return " ".join(part for part in parts if part)
 
 
 def either(options: Iterable[str]) -> str:
