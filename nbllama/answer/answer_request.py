@@ -172,7 +172,12 @@ class Answer:
             prompt=prompt,
             encoded=encoded,
             stops=StopMatcher(self.request.stop_sequences),
-            parser=StreamParser(model.template.format, prompt.tail, {tool.name: tool.input_schema for tool in offered}),
+            parser=StreamParser(
+                model.template.format,
+                prompt.tail,
+                {tool.name: tool.input_schema for tool in offered},
+                explain=self._recorder.explain(prompt.tail),
+            ),
             writer=BlockWriter(
                 thinking_of(self.request),
                 one_call=one_call,

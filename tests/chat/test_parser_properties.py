@@ -185,12 +185,15 @@ def test_time_is_linear(name: str, inside: bool) -> None:
         assert_linear(at_once, 2_000)
 
 
+@pytest.mark.parametrize("size", [1, 5, 1000])
+@pytest.mark.parametrize("end", ["after", "after \n", "<think>so"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_explaining_changes_nothing_and_covers_the_text(name: str) -> None:
-    text = f"Before <tool_call> x {CALLS[name]} after"
+def test_explaining_changes_nothing_and_covers_the_text(name: str, end: str, size: int) -> None:
+    text = f"Before <tool_call> x {CALLS[name]} {end}"
     steps: list[Step] = []
     parser = StreamParser(FORMATS[name], "", TOOLS, explain=steps.append)
-    pieces = parser.feed(text) + parser.finish()
+    pieces = [piece for at in range(0, len(text), size) for piece in parser.feed(text[at : at + size])]
+    pieces += parser.finish()
     assert joined(pieces) == parse(FORMATS[name], [text])
     assert [piece for step in steps for piece in step.pieces] == pieces
     covered = {place for step in steps for place in range(step.start, step.end)}
