@@ -115,6 +115,29 @@ def test_without_the_mask_the_same_draws_fit_nothing(demo: LlamaVocabulary) -> N
         json.loads(text)
 
 
+@pytest.mark.parametrize(
+    ("schema", "at_most"),
+    [({"type": "integer"}, 17), ({"type": "integer", "minimum": 3}, 16), ({"type": "number", "minimum": -90}, 27)],
+    ids=str,
+)
+def test_a_model_that_writes_nothing_but_digits_is_stopped(
+    schema: dict[str, Any], at_most: int, demo: LlamaVocabulary, grammars: Grammars
+) -> None:
+    guide = grammars.guide("start: value\nvalue: " + json_value(prepared(schema, "s")))
+    digits = np.array([demo.piece(id).strip(b"0123456789") == b"" for id in range(demo.n_tokens)])
+    written = b""
+    while guide.stop is None:
+        row = np.where(digits, np.float32(1), np.float32(0)).astype(np.float32)
+        guide.mask(row)
+        id = int(np.argmax(row))
+        if not digits[id] and row[id] == 0 and demo.piece(id) != b".":
+            break
+        guide.accept([id])
+        written += demo.piece(id)
+        assert len(written) <= at_most
+    jsonschema.validate(json.loads(written), schema)
+
+
 def test_a_rollback_is_as_if_nothing_had_been(demo: LlamaVocabulary, grammars: Grammars) -> None:
     guide = grammars.guide("start: value\nvalue: " + json_value(prepared(SCHEMAS["object"], "s")))
     start = demo.tokenize('{"name": "', parse_control=False)
