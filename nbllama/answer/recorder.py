@@ -33,8 +33,6 @@ class Recorder:
         id: str,
         message_id: str,
         client: str,
-        model: str,
-        stream: bool,
         keep: Callable[[RequestRecord], None],
         explained: bool = False,
     ) -> None:
@@ -42,9 +40,9 @@ class Recorder:
             id=id,
             message_id=message_id,
             client=client,
-            model=model,
+            model="",
             created=time.time(),
-            stream=stream,
+            stream=False,
         )
         self._keep = keep
         self._explained = explained
