@@ -4,8 +4,10 @@ llama.cpp's own call copies all 151,936 logits into a fresh array of 1.8 MB befo
 streams of a 0.6B model that is 3.6 ms a step, and the next decode is slower for it too; this way it is 2.1 ms, and the
 streams make 76 to 79 tokens/s together instead of 70 to 72 (2 cores, median of runs in turn).
 
-Blocks of the row have maxima; the k-th largest of these is at most the k-th largest logit, so what lies below it cannot
-be among the first k. About a hundred candidates remain, and the sampler draws the same token from them as from all.
+The row is read as 64 lines under each other. Its columns have maxima; the k-th largest of these is at most the k-th
+largest logit, so what lies below it cannot be among the first k, and the few columns that reach it hold all that can.
+About a hundred candidates remain, and the sampler draws the same token from them as from all. Columns instead of blocks
+that lie together: their maxima take 0.06 ms instead of 0.15 for 151,936 logits, and the row is read once, not twice.
 """
 
 from __future__ import annotations
@@ -13,25 +15,36 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-BLOCK = 128
+LINES = 64
 
 # llama.cpp's llama_token_data: id, logit, probability.
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
 def worth_it(n_vocab: int, top_k: int) -> bool:
-    """Whether there are enough blocks for a narrow choice; a small vocabulary is copied faster than searched."""
-    return 0 < top_k <= n_vocab // BLOCK // 4 and n_vocab >= 1 << 15
+    """Whether there are enough columns for a narrow choice; a small vocabulary is copied faster than searched."""
+    return 0 < top_k <= n_vocab // LINES // 4 and n_vocab >= 1 << 15
 
 
 def candidates(row: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.void]:
     """All tokens that may be among the `top_k` largest of `row`, shape (n_vocab,), in the order of their ids."""
-    n_blocks = len(row) // BLOCK
-    maxima = row[: n_blocks * BLOCK].reshape(n_blocks, BLOCK).max(axis=1)
-    bound = np.partition(maxima, n_blocks - top_k)[n_blocks - top_k]
+    n_columns = len(row) // LINES
+    lines = row[: n_columns * LINES].reshape(LINES, n_columns)
+    maxima = lines.max(axis=0)
+    bound = np.partition(maxima, n_columns - top_k)[n_columns - top_k]
     # A guide may have left fewer than `top_k` tokens.
-    ids = np.flatnonzero(row >= bound) if bound > -np.inf else np.flatnonzero(row > -np.inf)
+    ids = _reaching(row, lines, maxima, bound) if bound > -np.inf else np.flatnonzero(row > -np.inf)
     found = np.zeros(len(ids), dtype=CANDIDATE)
     found["id"] = ids
     found["logit"] = row[ids]
     return found
+
+
+def _reaching(
+    row: npt.NDArray[np.float32], lines: npt.NDArray[np.float32], maxima: npt.NDArray[np.float32], bound: np.float32
+) -> npt.NDArray[np.intp]:
+    """The ids of the logits that are at least `bound`, looked for only where a column's maximum is."""
+    columns = np.flatnonzero(maxima >= bound)
+    line, column = np.nonzero(lines[:, columns] >= bound)
+    rest = lines.size + np.flatnonzero(row[lines.size :] >= bound)
+    return np.concatenate([np.sort(line * len(maxima) + columns[column]), rest])

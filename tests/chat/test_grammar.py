@@ -110,7 +110,7 @@ def test_without_the_mask_the_same_draws_fit_nothing(demo: LlamaVocabulary) -> N
             pass
 
     guide = Grammars(demo, demo.n_tokens).guide("start: value\nvalue: " + json_value({"type": "object"}))
-    text = generate(Free(guide._matcher, demo.n_tokens), demo, 1, max_tokens=50)
+    text = generate(Free(guide._matcher, demo.n_tokens, guide._caps), demo, 1, max_tokens=50)
     with pytest.raises(json.JSONDecodeError):
         json.loads(text)
 
