@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from nbllama.answer.model_sources import resolve
 from nbllama.chat.enforcing.choice import Choice
 from nbllama.chat.enforcing.tools_grammar import tools_grammar
-from nbllama.chat.format import Format
+from nbllama.chat.format import Calls, Format
 from nbllama.chat.grammar import GrammarGuide, Grammars
+from nbllama.chat.schema import prepared
+from nbllama.chat.structured import Thinking
 from nbllama.engine.llama_vocabulary import LlamaVocabulary
 from tests.chat.conftest import NO_TEMPLATES, TEMPLATES
-from tests.chat.formats import FORMATS
+from tests.chat.formats import CALLS, FORMATS, complete_calls, parse
 from tests.chat.reference import template_of
 from tests.chat.test_enforcing import PREPARED, SCHEMAS, follows, read
 from tests.chat.test_grammar import generate, vocabulary
@@ -68,7 +71,7 @@ CONTROL: dict[str, tuple[list[str], list[str]]] = {
     "tagged": (["<tool_call>", "</tool_call>"], []),
     "tagged with content": (["<|TEXT|>", "<|/TEXT|>", "<|c|>", "<|/c|>", "<|end|>"], []),
     "pythonic": (["<|tool_call_start|>", "<|tool_call_end|>"], []),
-    "literal": (["<|tool_call>", "<tool_call|>", '<|"|>'], []),
+    "literal": (["<|tool_call>", "<tool_call|>", "<|channel>", "<channel|>", '<|"|>'], []),
     "nested": (["]<]minimax[>["], []),
     "text": ([], []),
 }
@@ -89,8 +92,10 @@ def vocabularies(base: LlamaVocabulary) -> dict[str, tuple[WithControl, Grammars
 Known = dict[str, tuple[WithControl, Grammars]]
 
 
-def auto(format: Format, grammars: Grammars, tools: Any = None, **fields: Any) -> GrammarGuide:
-    plan = tools_grammar(format, Choice(tools or PREPARED, **fields), "none", "", grammars.control)
+def auto(
+    format: Format, grammars: Grammars, tools: Any = None, thinking: Thinking = "none", **fields: Any
+) -> GrammarGuide:
+    plan = tools_grammar(format, Choice(tools or PREPARED, **fields), thinking, "", grammars.control)
     assert plan.lark is not None and plan.notes == []
     return grammars.guide(plan.lark)
 
@@ -203,6 +208,83 @@ def test_behind_the_marker_only_what_fits(family: str, case: tuple[str, str], ki
     assert len(begun) - 2 <= len(said) < len(begun + wrong)
 
 
+IN_TAGS = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+TAGGED = "<function=now>\n</function>"
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "thinking"),
+    [
+        ("json in tags", f"<think>\nI could <tool_call> it, or {IN_TAGS}.\n</think>\n\nHello.", "possible"),
+        ("json in tags", "\n<think>\nA <tool_call>?\n</think>\n\nHello.", "none"),
+        ("json in tags", "A <tool_call>?\n</think>\n\nHello.", "open"),
+        ("json in tags", f"{IN_TAGS}\n<think>A <tool_call>?</think>\n{IN_TAGS}\nSo.", "possible"),
+        ("json in tags", "It said <think>, I think, and </think>.", "possible"),
+        (
+            "tagged with content",
+            '<|THINK|>A <|c|> or <invoke name="now">.<|/THINK|><|TEXT|>Hello.<|/TEXT|>',
+            "possible",
+        ),
+        ("literal", "<|channel>thought\nA <|tool_call>call: it.\n<channel|>Hello.", "possible"),
+        ("literal", "<|channel>other", "possible"),
+        ("tagged", f"A <function=what> is none. {TAGGED} So.", "none"),
+        ("tagged", f"<tool_call>\n{TAGGED}\n</tool_call>\n{TAGGED}\n</tool_call>", "none"),
+        ("tagged with content", 'An <invoke name="what">. <invoke name="now"></invoke> So.', "none"),
+        ("tag and json", "<|call|>functions.now:0<|args|>{}<|/call|>", "none"),
+        ("nested", ']<]minimax[>[<invoke name="now">]<]minimax[>[</invoke>', "none"),
+    ],
+)
+def test_thinking_is_free_and_a_marker_may_lack_its_outer_one(
+    family: str, text: str, thinking: Thinking, vocabularies: Known
+) -> None:
+    for kind in (family, "text"):
+        tokens, grammars = vocabularies[kind]
+        assert follows(auto(FORMATS[family], grammars, thinking=thinking), tokens, text) == text
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("json in tags", "<think>\nA <tool_call>?\n</think>\n\n<tool_call>\nHm"),
+        ("tagged", "Well. <function=now>\nHm"),
+        ("literal", "<|channel>thought\nA <|tool_call>.\n<channel|><|tool_call>call:later"),
+        ("tagged", "<tool_call>\n<function=later>"),
+        ("tagged with content", '<invoke name="get_weather"> Hm'),
+        ("tag and json", '<|call|>functions.get_weather:0<|args|>{"unit'),
+        ("nested", ']<]minimax[>[<invoke name="get_weather">]<]minimax[>[<unit'),
+    ],
+)
+def test_without_the_outer_marker_a_call_fits_as_well(family: str, text: str, vocabularies: Known) -> None:
+    for kind in (family, "text"):
+        tokens, grammars = vocabularies[kind]
+        said = follows(auto(FORMATS[family], grammars, thinking="possible"), tokens, text)
+        assert len(text) - 6 <= len(said) < len(text)
+
+
+def test_a_value_may_hold_the_text_that_its_closing_tag_begins_with(base: LlamaVocabulary) -> None:
+    """Where a token stands inside of tags: `</` alone closes nothing."""
+    tokens = WithControl(base, ["%%"], [])
+    grammars = Grammars(tokens, tokens.n_tokens)
+    tags: dict[str, Any] = {
+        "open": '<%%call name="',
+        "close": "</%%call>",
+        "name_close": '">',
+        "value_close": "</%%set>",
+    }
+    calls = Calls("tagged", section_open="<%%calls>", section_close="</%%calls>", key_open='<%%set name="', **tags)
+    format = Format(calls=replace(calls, value_open='">'))
+    schema = prepared(
+        {"type": "object", "properties": {"a": {"type": "string", "maxLength": 20}, "b": {"type": "string"}}}, "s"
+    )
+    call = '<%%calls><%%call name="f"><%%set name="a"></b></%%set><%%set name="b"><b></b> </</%%set></%%call></%%calls>'
+    for text, fits in (
+        (f"So. {call}", True),
+        (f"So. {call.replace('<%%calls>', '', 1)}", True),
+        (call.replace("f", "g"), False),
+    ):
+        assert (follows(auto(format, grammars, {"f": schema}), tokens, text) == text) == fits
+
+
 BEGUN = {
     "json in tags": "Well.\n<tool_call>\n",
     "json in a list": "Well.\n<TOOLS>",
@@ -300,7 +382,7 @@ def test_what_is_no_call_is_never_constrained(family: str, vocabularies: Known) 
 def test_every_template_is_constrained_from_its_marker_on(path: Any, base: LlamaVocabulary) -> None:
     format = template_of(path.name).format
     bars = "|\N{FULLWIDTH VERTICAL LINE}"
-    spelled = re.findall(rf"<[{bars}][^<>{bars}\s]*[{bars}]>|\[TOOL_CALLS\]", str(format))
+    spelled = re.findall(rf"<[{bars}][^<>{bars}\s]*[{bars}]>|[{bars}]DSML[{bars}]|\[TOOL_CALLS\]", str(format))
     for control in ([], sorted(set(spelled))):
         tokens = WithControl(base, control, [])
         grammars = Grammars(tokens, tokens.n_tokens)
@@ -320,3 +402,49 @@ def marker_of(format: Format) -> str:
     if format.channels:
         return format.channels.start
     return format.calls.section_open or format.calls.open if format.calls else ""
+
+
+FEW: dict[str, dict[str, Any]] = {
+    "f": {
+        "type": "object",
+        "properties": {"a": {"enum": ["VALUE", "x"]}, "n": {"type": "integer"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+    "g": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+
+
+def may_end(guide: GrammarGuide, tokens: WithControl) -> bool:
+    row = np.zeros(tokens.n_tokens, dtype=np.float32)
+    guide.mask(row)
+    return guide.stop is not None or any(
+        row[id] == 0 for id in tokens.control_tokens().values() if tokens.is_end_of_generation(id)
+    )
+
+
+@pytest.mark.parametrize("real_tokens", [True, False], ids=["tokens", "text"])
+@pytest.mark.parametrize("family", FORMATS)
+def test_no_call_that_does_not_fit_gets_through(family: str, real_tokens: bool, vocabularies: Known) -> None:
+    """A call with parts exchanged, left out and added: where the parser still reads one, it fits or was stopped."""
+    tokens, grammars = vocabularies[family if real_tokens else "text"]
+    prepared_tools = {name: prepared(schema, name) for name, schema in FEW.items()}
+    whole = re.findall(r"<[^<>]*>|[\w.:=]+|\s+|[^\w\s]", CALLS[family])
+
+    @settings(max_examples=60)
+    @given(
+        st.lists(st.tuples(st.sampled_from(whole), st.integers(0, 99), st.integers(0, 2)), max_size=3), st.booleans()
+    )
+    def check(changes: list[tuple[str, int, int]], right: bool) -> None:
+        parts = list(whole)
+        for part, place, n_gone in changes:
+            at = place % (len(parts) + 1)
+            parts[at : at + n_gone] = [part] * (place % 2)
+        text = "".join(parts).replace("VALUE", "VALUE" if right else "WRONG")
+        calls = complete_calls(parse(FORMATS[family], [text], tools=FEW))
+        guide = auto(FORMATS[family], grammars, prepared_tools, "possible")
+        if calls and follows(guide, tokens, text) == text and may_end(guide, tokens):
+            for name, arguments in calls:
+                jsonschema.validate(arguments, FEW[name])
+
+    check()

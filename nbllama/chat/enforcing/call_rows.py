@@ -49,12 +49,18 @@ class CallRows:
 
     def one_of(self, opening: str, close: str) -> str:
         """A call of any of the tools, behind `opening`."""
-        body = BODIES[self._calls.syntax]
         options = [
-            self._rules.add(body(self._rules, self._calls, name, schema, opening, f"tools.{name}.input_schema"))
-            for name, schema in self._choice.tools.items()
+            self._rules.add(in_order(self._rules.fixed(opening + begun), rest)) for begun, rest in self.calls_begun()
         ]
         return in_order(either(options), self._rules.fixed(close))
+
+    def calls_begun(self) -> list[tuple[str, str]]:
+        """For each tool the text that a call begins with behind its marker, and the rest up to what closes it."""
+        body = BODIES[self._calls.syntax]
+        return [
+            body(self._rules, self._calls, name, schema, f"tools.{name}.input_schema")
+            for name, schema in self._choice.tools.items()
+        ]
 
     def routed(self) -> str:
         """A message to a tool, and further ones."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from nbllama.chat.enforcing.call_rows import CallRows
 from nbllama.chat.enforcing.calls import bare_json_call
 from nbllama.chat.enforcing.choice import Choice
 from nbllama.chat.enforcing.free_messages import free_messages
-from nbllama.chat.enforcing.rules import Rules, either, in_order
+from nbllama.chat.enforcing.rules import ANY_SPACE, Rules, either, in_order
 from nbllama.chat.format import Calls, Format
 from nbllama.chat.structured import Thinking
 
@@ -36,36 +38,73 @@ class _FreeAnswer:
         self._rows = rows
 
     def marked(self) -> str | None:
-        """Calls that have a marker: a call is what follows it, wherever it stands."""
-        whole = (self._calls.section_open or self._calls.open).strip().partition("{")[0]
-        trigger = self._trigger(whole)
-        before = self._up_to(trigger)
-        if not trigger or before is None:
-            return None
-        rules, calls = self._rules, self._calls
+        """Calls that have a marker: a call is what follows it, wherever it stands in text."""
+        calls = self._calls
         opening = calls.section_open or calls.open
+        trigger = self._trigger(opening.strip().partition("{")[0])
+        if not trigger:
+            return None
         rest = opening.strip()[len(trigger) :] + opening[len(opening.rstrip()) :]
         called = self._rows.section(rest) if calls.section_open else self._rows.one_of(rest, calls.close.rstrip())
-        one = f"{before} {rules.add(called)}"
-        # The token alone is the marker, so that free text cannot hold it; else it may begin something else as well.
-        free = rules.free(but=(trigger,), apart=(rules.leading_token(trigger),))
+        marks = [trigger, *self._inner_marks()]
+        free = self._free(marks)
+        calling = [self._behind(free, trigger, called), *(self._inner(free, mark) for mark in marks[1:])]
+        # A text that may open a call, with no tool's name behind it.
+        skipped = [f"{free} {self._rules.until(mark)}" for mark in marks[1:] if not self._rules.tokens_of(mark)]
+        return self._arranged(either(map(self._rules.add, calling)), free, skipped)
+
+    def _arranged(self, call: str, free: str, skipped: list[str]) -> str:
+        """Thinking, free text and calls as they may follow one another; in thinking nothing is a marker."""
+        thoughts, opened = self._thoughts()
+        text = f"({self._rules.add(either(skipped))})*" if skipped else ""
         if self._choice.one:
-            return in_order(self._thoughts_first(), f"({one} | {free})")
-        return in_order(self._thoughts_first(), f"({rules.add(one)})* {free}")
+            return in_order(thoughts or opened, text, f"({call} | {free})")
+        more = f"({in_order(opened, text, call)})*"
+        return in_order(thoughts, more, opened, text, free)
 
-    def _up_to(self, trigger: str) -> str | None:
-        """Free text and the trigger; None where that begins with text and holds tokens, which text may spell."""
+    def _thoughts(self) -> tuple[str, str]:
+        """What is left of thinking that is open already, and thinking that the model may open; empty for none."""
+        think, rules = self._format.think, self._rules
+        if think is None or not think.close or self._format.tools_end_think:
+            return "", ""
+        opens, closes = think.open.strip(), think.close.strip()
+        # Tokens of calls may stand in it as well.
+        thoughts = f"{rules.free(but=(closes,))} {rules.until(closes)}"
+        space = f"/{ANY_SPACE}/" if rules.leading_token(opens) else ""
+        opened = f"({in_order(space, rules.committing(opens), thoughts)})?" if opens else ""
+        return thoughts if self._thinking == "open" else "", opened
+
+    def _free(self, marks: list[str], *, alone: bool = True) -> str:
+        """Free text. A token that is a marker all by itself cannot stand in it, one that begins several may."""
+        think, rules = self._format.think, self._rules
+        opens = think.open.strip() if think and self._thoughts()[1] else ""
+        never = tuple(mark for mark in marks[:1] if alone and rules.leading_token(mark) == mark)
+        begins = {rules.leading_token(rules.from_token(mark)) for mark in (*marks, opens)} - {*never, opens}
+        return rules.free(never, tuple(sorted(begins)), (opens,))
+
+    def _behind(self, free: str, mark: str, called: str) -> str:
+        """Free text, the marker, and what is called."""
         rules = self._rules
-        if rules.leading_token(trigger) == trigger or not rules.has_tokens(trigger):
-            return rules.free_until(trigger)
-        first = rules.leading_token(trigger)
-        return f"{rules.free(apart=(first,))} {rules.committing(trigger)}" if first else None
+        if rules.tokens_of(mark):
+            return f"{free} {rules.committing(rules.from_token(mark))} {called}"
+        return f"{free} {rules.until(mark)} {called}"
 
-    def _thoughts_first(self) -> str:
-        """In thinking that is open already a marker counts only where it ends the thinking."""
-        think = self._format.think
-        is_open = think is not None and self._thinking == "open" and think.close
-        return self._rules.until(think.close.strip()) if think and is_open and not self._format.tools_end_think else ""
+    def _inner_marks(self) -> list[str]:
+        """Markers inside the first one, which models forget: that of a call in a section, the last tag of several."""
+        opening = self._calls.open.strip()
+        tags = opening.split()
+        found = [opening] if self._calls.section_open and not self._calls.array else []
+        found += [tags[-1]] if len(tags) > 1 and tags[-1][0] in "<[" else []
+        return [self._rules.from_token(mark) for mark in found if mark and "{" not in mark]
+
+    def _inner(self, free: str, mark: str) -> str:
+        """A call without what should stand before its marker: one where the name of a tool follows."""
+        rules, close = self._rules, re.match(r"\s*\S+", self._calls.close)
+        first = rules.leading_token(mark)
+        left = mark[len(first) :] if first else ""
+        calls = either(in_order(rules.committing(left + begun), rest) for begun, rest in self._rows.calls_begun())
+        before = f"{free} {rules.fixed(first)}" if first else f"{free} {rules.until(mark)}"
+        return in_order(before, rules.add(calls), rules.fixed(close.group()) if close else "")
 
     def _trigger(self, whole: str) -> str:
         """The shortest beginning of what opens calls that nothing else begins with: a token, a tag, or all of it."""
@@ -79,17 +118,8 @@ class _FreeAnswer:
 
     def bare(self) -> str:
         """Calls without a marker: JSON that names a tool where an answer, or what follows a call, begins."""
-        rules, think = self._rules, self._format.think
+        rules = self._rules
         calls = either(
             rules.add(bare_json_call(rules, self._calls, name, schema)) for name, schema in self._choice.tools.items()
         )
-        # A thinking tag that is a token begins thinking and nothing else: as free text it would let calls behind it go.
-        free = rules.free((think.open.strip(),) if think else (), apart=(self._calls.lead,))
-        if think is None or not think.close:
-            return f"({calls} | {free})" if self._choice.one else f"({calls})* {free}"
-        thoughts = rules.until(think.close.strip())
-        opened = f"({rules.committing(think.open.strip())} {thoughts})?" if think.open.strip() else ""
-        begun = thoughts if self._thinking == "open" or not opened else opened
-        if self._choice.one:
-            return f"{begun} ({calls} | {free})"
-        return f"{begun} {in_order(f'({calls} {opened})*', free)}"
+        return self._arranged(calls, self._free([self._calls.lead], alone=False), [])

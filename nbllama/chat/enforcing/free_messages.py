@@ -38,7 +38,7 @@ class _FreeMessages:
 
     def answer(self) -> str | None:
         rules = self._rules
-        if not self._before and rules.has_tokens(self._channels.header_end):
+        if not self._before and rules.tokens_of(self._channels.header_end):
             return None
         call = rules.add(either(self._calls()))
         leading = tuple(rules.leading_token(mark) for mark in self._tokens)
