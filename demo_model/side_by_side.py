@@ -23,7 +23,7 @@ from benchmarks.servers import nbllama
 from demo_model.cases import body
 from demo_model.draws import EVALUATION
 from demo_model.evaluate import ask
-from demo_model.judging import text
+from demo_model.judging import tells, text
 
 CODE = re.compile(r"```(?:python)?\n(.*?)```", re.S)
 
