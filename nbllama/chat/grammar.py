@@ -95,8 +95,13 @@ class GrammarGuide:
         """Sets what is forbidden to -inf: 0.03 ms for 152k tokens, beside 0.004 to 0.1 to find out what is.
 
         No branch for each token: `copyto` takes 0.07 ms, and 0.63 where half of the tokens are allowed."""
-        _fill(self._matcher, self._bits)
+        self.allowed()
         _cap(row[: self._n_vocab], self._bits.view(np.uint8), self._caps)
+
+    def allowed(self) -> npt.NDArray[np.uint32]:
+        """The mask as bits, one for each token, lowest first."""
+        _fill(self._matcher, self._bits)
+        return self._bits
 
     def forced(self) -> Sequence[int]:
         """Tokens without an alternative."""

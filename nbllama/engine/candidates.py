@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 LINES = 64
+FEW = 256  # bytes of a mask in which something is allowed
 
 # llama.cpp's llama_token_data: id, logit, probability.
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -34,6 +35,32 @@ def candidates(row: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.void]
     bound = np.partition(maxima, n_columns - top_k)[n_columns - top_k]
     # A guide may have left fewer than `top_k` tokens.
     ids = _reaching(row, lines, maxima, bound) if bound > -np.inf else np.flatnonzero(row > -np.inf)
+    return _as_candidates(row, ids)
+
+
+def allowed_candidates(
+    row: npt.NDArray[np.float32], bits: npt.NDArray[np.uint32], top_k: int
+) -> npt.NDArray[np.void] | None:
+    """`candidates` of the tokens whose bit is set, without writing to the row. None where only a mask can tell.
+
+    Few allowed tokens are all candidates. Else twice as many of the model's own candidates are looked at: if `top_k` of
+    them are allowed, no other allowed token can be among the first `top_k`. That is the usual case, since models tend
+    to want what fits.
+    """
+    mask = bits.view(np.uint8)
+    some = np.flatnonzero(mask)
+    if len(some) <= FEW:
+        allowed = np.unpackbits(mask[some], bitorder="little").reshape(-1, 8)
+        index, bit = np.nonzero(allowed)
+        ids = 8 * some[index] + bit
+        return _as_candidates(row, ids[ids < len(row)]) if len(ids) else None
+    found = candidates(row, 2 * top_k)
+    ids = found["id"]
+    fits = (mask[ids >> 3] >> (ids & 7).astype(np.uint8)) & 1 == 1
+    return found[fits] if np.count_nonzero(fits) >= top_k else None
+
+
+def _as_candidates(row: npt.NDArray[np.float32], ids: npt.NDArray[np.intp]) -> npt.NDArray[np.void]:
     found = np.zeros(len(ids), dtype=CANDIDATE)
     found["id"] = ids
     found["logit"] = row[ids]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -30,3 +30,11 @@ class Guide(Protocol):
 
     def rollback(self, n: int) -> None:
         """Takes back the last `n` accepted tokens (a rejected draft)."""
+
+
+@runtime_checkable
+class BitGuide(Guide, Protocol):
+    """A guide that knows its mask as bits, so that a draw need not write to the whole row."""
+
+    def allowed(self) -> npt.NDArray[np.uint32]:
+        """One bit for each token, lowest first, set where it is allowed. Valid until the guide is called again."""

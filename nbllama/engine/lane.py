@@ -235,9 +235,7 @@ class Lane:
         job, vocabulary = sequence.job, self.runtime.vocabulary
         if sequence.sampler is None:
             raise EngineError(f"{job.id} has no sampler")
-        if job.guide is not None:
-            job.guide.mask(self.runtime.logits(row))
-        token = self.runtime.sample(row, sequence.sampler)
+        token = self.runtime.sample(row, sequence.sampler, job.guide)
         sequence.tokens.append(token)
         if vocabulary.is_end_of_generation(token):
             self._finish(sequence, "end")

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nbllama.engine.abort_flag import AbortFlag
-from nbllama.engine.candidates import candidates, worth_it
+from nbllama.engine.candidates import allowed_candidates, candidates, worth_it
 from nbllama.engine.errors import DecodeAborted, DecodeFailed, EngineError, LoadFailed, NoCells
 from nbllama.engine.gguf_file import check_file
+from nbllama.engine.guide import BitGuide, Guide
 from nbllama.engine.library_trial import WARNING
 from nbllama.engine.llama_adapter import LoraFile, load_adapter, use_adapter
 from nbllama.engine.llama_sampler import LlamaSampler, choose
@@ -151,9 +152,16 @@ class LlamaRuntime:
     def new_sampler(self, settings: SamplingSettings) -> LlamaSampler:
         return LlamaSampler(settings)
 
-    def sample(self, row: int, sampler: Sampler) -> int:
+    def sample(self, row: int, sampler: Sampler, guide: Guide | None = None) -> int:
         own = cast(LlamaSampler, sampler)
-        if worth_it(self.info.n_vocab, own.top_k):
+        narrow = worth_it(self.info.n_vocab, own.top_k)
+        if guide is not None:
+            if narrow and isinstance(guide, BitGuide):
+                allowed = allowed_candidates(self.logits(row), guide.allowed(), own.top_k)
+                if allowed is not None:
+                    return choose(own.chain, allowed)
+            guide.mask(self.logits(row))
+        if narrow:
             found = candidates(self.logits(row), own.top_k)
             if len(found):
                 return choose(own.chain, found)

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from nbllama.engine.guide import Guide
 from nbllama.engine.sampling import SamplingSettings
 
 
@@ -102,8 +103,9 @@ class Runtime(Protocol):
 
     def new_sampler(self, settings: SamplingSettings) -> Sampler: ...
 
-    def sample(self, row: int, sampler: Sampler) -> int:
-        """Draws the token after the batch's `row`-th row, valid until the next `decode`."""
+    def sample(self, row: int, sampler: Sampler, guide: Guide | None = None) -> int:
+        """Draws the token after the batch's `row`-th row, valid until the next `decode`. `guide` masks what it forbids,
+        in the row itself if need be."""
 
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         """A writable view of shape (n_vocab,), valid until the next `decode`: what a guide masks."""

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbllama.engine.errors import DecodeAborted, DecodeFailed, LoadFailed, NoCells
+from nbllama.engine.guide import Guide
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
 from nbllama.engine.sampling import SamplingSettings
 
@@ -194,7 +195,9 @@ class ScriptedRuntime:
     def new_sampler(self, settings: SamplingSettings) -> ScriptedSampler:
         return ScriptedSampler()
 
-    def sample(self, row: int, sampler: Sampler) -> int:
+    def sample(self, row: int, sampler: Sampler, guide: Guide | None = None) -> int:
+        if guide is not None:
+            guide.mask(self.logits(row))
         state = cast(ScriptedSampler, sampler)
         token = self._scripted(row, state)
         logits = self._logits.get(row)

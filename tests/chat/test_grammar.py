@@ -16,6 +16,7 @@ from nbllama.chat.grammar import GrammarGuide, Grammars, Tokens
 from nbllama.chat.lark import json_value, literal
 from nbllama.chat.schema import MAX_PROPERTIES, prepared
 from nbllama.engine import llama_runtime
+from nbllama.engine.guide import BitGuide
 from nbllama.engine.llama_vocabulary import LlamaVocabulary
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -150,6 +151,15 @@ def test_a_rollback_is_as_if_nothing_had_been(demo: LlamaVocabulary, grammars: G
     after = np.zeros(demo.n_tokens, dtype=np.float32)
     guide.mask(after)
     assert np.array_equal(before, after) and guide.stop is None
+
+
+def test_the_bits_are_the_mask(demo: LlamaVocabulary, grammars: Grammars) -> None:
+    guide = grammars.guide("start: value\nvalue: " + json_value(prepared(SCHEMAS["object"], "s")))
+    assert isinstance(guide, BitGuide)
+    row = np.zeros(demo.n_tokens, dtype=np.float32)
+    guide.mask(row)
+    bits = np.unpackbits(guide.allowed().view(np.uint8), bitorder="little")[: demo.n_tokens]
+    assert np.array_equal(bits == 1, row == 0)
 
 
 def test_guides_of_one_grammar_do_not_share_a_state(demo: LlamaVocabulary, grammars: Grammars) -> None:

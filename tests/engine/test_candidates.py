@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nbllama.engine.candidates import CANDIDATE, candidates, worth_it
+from nbllama.engine.candidates import CANDIDATE, allowed_candidates, candidates, worth_it
 from nbllama.engine.llama_sampler import LlamaSampler, choose
 from nbllama.engine.sampling import SamplingSettings
 
@@ -82,3 +82,44 @@ def test_no_top_k_and_small_vocabularies_take_the_whole_row() -> None:
     assert not worth_it(N_VOCAB, 0)
     assert not worth_it(N_VOCAB, 10_000)
     assert not worth_it(4096, 40)
+
+
+def bits_of(allowed: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    whole = np.zeros((len(allowed) + 31) // 32 * 32, dtype=np.bool_)
+    whole[: len(allowed)] = allowed
+    return np.packbits(whole, bitorder="little").view(np.uint32)
+
+
+@pytest.mark.parametrize("make", ROWS)
+@pytest.mark.parametrize("share", [0.0005, 0.3, 0.9, 0.9999])
+@pytest.mark.parametrize("top_k", [1, 40])
+def test_a_guide_s_bits_leave_what_its_mask_would(make: type, share: float, top_k: int) -> None:
+    random = np.random.default_rng(top_k)
+    row: Row = make(random)
+    allowed = random.random(len(row)) < share
+    found = allowed_candidates(row, bits_of(allowed), top_k)
+    masked = np.where(allowed, row, -np.inf)
+    if found is not None:
+        best = np.sort(masked)[::-1][:top_k]
+        assert np.array_equal(np.sort(found["logit"])[::-1][:top_k], best)
+        assert allowed[found["id"]].all()
+
+
+def test_most_masks_need_no_whole_row() -> None:
+    random = np.random.default_rng(1)
+    row = peaked(random)
+    few = np.zeros(N_VOCAB, dtype=np.bool_)
+    few[[5, 77, N_VOCAB - 1]] = True
+    found = allowed_candidates(row, bits_of(few), 40)
+    assert found is not None
+    assert found["id"].tolist() == [5, 77, N_VOCAB - 1]
+    assert allowed_candidates(row, bits_of(random.random(N_VOCAB) < 0.9), 40) is not None
+
+
+def test_where_what_the_model_wants_is_forbidden_only_a_mask_can_tell() -> None:
+    row = peaked(np.random.default_rng(1))
+    wanted = candidates(row, 80)["id"]
+    allowed = np.ones(N_VOCAB, dtype=np.bool_)
+    allowed[wanted] = False
+    assert allowed_candidates(row, bits_of(allowed), 40) is None
+    assert allowed_candidates(row, bits_of(np.zeros(N_VOCAB, dtype=np.bool_)), 40) is None

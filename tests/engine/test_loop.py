@@ -196,11 +196,11 @@ def test_a_bug_in_a_step_ends_the_jobs_not_the_thread(start: Start, monkeypatch:
     loop, runtime = start(rules=[{"answer": "fine"}])
     broken = threading.Event()
 
-    def break_once(row: int, sampler: Any) -> int:
+    def break_once(row: int, sampler: Any, guide: Any) -> int:
         if not broken.is_set():
             broken.set()
             raise ZeroDivisionError
-        return ScriptedRuntime.sample(runtime, row, sampler)
+        return ScriptedRuntime.sample(runtime, row, sampler, guide)
 
     monkeypatch.setattr(runtime, "sample", break_once)
     first = submit(loop, "a", prompt_of(runtime, "go"))
