@@ -27,8 +27,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import numpy.typing as npt
-from merging import merge
 
+from benchmarks.merging import merge
 from nbllama.answer.loading import lora_file
 from nbllama.answer.published_models import SMOLLM2, Adapter, find_published
 from nbllama.engine import llama_runtime

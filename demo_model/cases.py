@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from demo_model.chats import Chats, extraction
 from demo_model.demo.dialogues import DemoComposer

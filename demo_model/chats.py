@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from demo_model.draws import DATA, Draws
 from demo_model.tools import SLOT, distinct, fill

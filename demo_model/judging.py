@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 
 Message = dict[str, Any]
 Judge = Callable[[Message], bool]
@@ -59,11 +59,13 @@ def _matches(made: list[tuple[str, Any]], wanted: list[dict[str, Any]]) -> bool:
 
 
 def has_facts(facts: list[list[str]], of: Callable[[Message], str] = text) -> Judge:
-    def judge(message: Message) -> bool:
-        said = of(message).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-        return all(any(occurs(word, said) for word in words) for words in facts)
+    return lambda message: tells(facts, of(message))
 
-    return judge
+
+def tells(facts: list[list[str]], said: str) -> bool:
+    """Of each line of `facts`, one occurs as whole words."""
+    plain = said.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    return all(any(occurs(word, plain) for word in words) for words in facts)
 
 
 def occurs(word: str, said: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from demo_model.draws import DATA, EVALUATION, Draws, words
 from demo_model.kinds import Said, kind

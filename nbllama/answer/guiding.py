@@ -106,6 +106,8 @@ def _without_effect(request: MessagesRequest) -> list[str]:
 
 
 def _thinking(request: MessagesRequest, think: ThinkTags | None, tail: str) -> Thinking:
-    if think is not None and tail.rfind(think.open) > tail.rfind(think.close):
+    if think is not None and (
+        tail.rfind(think.open) > tail.rfind(think.close) if think.open else think.close not in tail
+    ):
         return "open"
     return "possible" if request.thinking_enabled else "none"

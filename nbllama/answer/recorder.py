@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from nbllama.answer.parser_steps import ParserSteps
+from nbllama.chat.explain import Step
 from nbllama.chat.prompt import Prompt
 from nbllama.wire.answers import MessageBuilder
 from nbllama.wire.errors import ApiError
@@ -21,7 +23,9 @@ _ENDINGS = {
 
 
 class Recorder:
-    """Event loop only. Times are seconds since the request was accepted; `created` alone is a wall clock."""
+    """Event loop only. Times are seconds since the request was accepted; `created` alone is a wall clock.
+
+    `explained` says whether the parser's steps are wanted."""
 
     def __init__(
         self,
@@ -29,19 +33,20 @@ class Recorder:
         id: str,
         message_id: str,
         client: str,
-        model: str,
-        stream: bool,
         keep: Callable[[RequestRecord], None],
+        explained: bool = False,
     ) -> None:
         self.record = RequestRecord(
             id=id,
             message_id=message_id,
             client=client,
-            model=model,
+            model="",
             created=time.time(),
-            stream=stream,
+            stream=False,
         )
         self._keep = keep
+        self._explained = explained
+        self._steps: ParserSteps | None = None
         self._began = time.perf_counter()
         self._builder = MessageBuilder()
         self._times: dict[str, float] = {}
@@ -68,6 +73,11 @@ class Recorder:
         """What could not be enforced, in words and by the names of its fields."""
         self.record.warnings.extend(notes)
         self.record.ignored.extend(ignored)
+
+    def explain(self, tail: str) -> Callable[[Step], None] | None:
+        """Who is to be told a parser's steps; None where nobody reads them, so that none are made."""
+        self._steps = ParserSteps(tail) if self._explained else None
+        return self._steps
 
     def start(self, cached: int) -> None:
         self.record.cached_tokens = cached
@@ -106,10 +116,18 @@ class Recorder:
         self._closed = True
         record = self.record
         record.output_text = "".join(self._text)
+        self._write_steps()
         if record.message is None and record.error is None:
             record.ending = "cancelled"
         record.timings = self._timings()
         self._keep(record)
+
+    def _write_steps(self) -> None:
+        if self._steps is None:
+            return
+        self.record.parser_steps = self._steps.rows
+        if self._steps.n_left_out:
+            self.record.warnings.append(f"parser_steps: {self._steps.n_left_out} more are left out")
 
     def _timings(self) -> dict[str, float]:
         """Seconds of each phase that took place, and tokens a second while decoding."""

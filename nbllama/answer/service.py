@@ -137,7 +137,7 @@ class Service:
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
         recorder = Recorder(
-            id=request_id, message_id=new_id("msg"), client=client, model="", stream=False, keep=self._ended
+            id=request_id, message_id=new_id("msg"), client=client, keep=self._ended, explained=self._traces.keeps
         )
         try:
             request, entry = await self._understood(body, recorder.record, default_model, betas)

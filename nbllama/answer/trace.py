@@ -36,6 +36,11 @@ class TraceStore:
         self._n_bytes = 0
 
     @property
+    def keeps(self) -> bool:
+        """Whether records are kept at all."""
+        return self._max_count > 0
+
+    @property
     def n_bytes(self) -> int:
         return self._n_bytes
 
@@ -87,7 +92,8 @@ class TraceStore:
             if len(data) <= self._max_record:
                 return data
             rest: dict[str, Any] = {"events": [], "message": None, "output_ids": [], "output_text": "", "request": {}}
-            record = _without(record, "prompt, request and answer", prompt="", prompt_ids=[], spans=[], **rest)
+            rest |= {"prompt": "", "prompt_ids": [], "spans": [], "parser_steps": []}
+            record = _without(record, "prompt, request and answer", **rest)
         data = _json(record)
         return data if len(data) <= self._max_record else None
 

@@ -140,4 +140,5 @@ def _pattern(route: Route) -> re.Pattern[str]:
     if route.header == "{name}":
         return re.compile(r"\A\s*(?P<name>\S+)\s*\Z")
     before, slot, _ = route.header.partition("{name}")
-    return re.compile(re.escape(before) + (r"(?P<name>[^\s<]+)" if slot else ""))
+    # A recipient whose name only begins so is another one: `to=selfie`, `allocate` for `all`.
+    return re.compile(re.escape(before) + (r"(?P<name>[^\s<]+)" if slot else r"(?![\w.-])"))

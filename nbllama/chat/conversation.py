@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from nbllama.chat.block_texts import is_text, text_of
 from nbllama.chat.capabilities import Capabilities, image_part, thinking_parts
-from nbllama.chat.errors import UnsupportedContent
 from nbllama.chat.format import JSON_IN_TAGS, Format
 from nbllama.chat.prompt import Origin
 from nbllama.chat.reshaping import reshaped
-from nbllama.chat.server_results import readable
 from nbllama.chat.text_tools import call_text, describe_tools, result_text
-from nbllama.wire.content import (
-    CompactionBlock,
-    DocumentBlock,
-    ImageBlock,
-    SearchResultBlock,
-    ServerToolResultBlock,
-    ServerToolUseBlock,
-    TextBlock,
-    ThinkingBlock,
-    ToolReferenceBlock,
-    ToolResultBlock,
-    ToolUseBlock,
-)
+from nbllama.chat.turns import Turn, turns_of
+from nbllama.wire.content import ImageBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
 from nbllama.wire.requests import CountTokensRequest
 
 Write = Callable[[str, Origin], str]
 """How a text that is not the template's enters the prompt: as it is, with its control tokens broken, or marked."""
 
 Message = dict[str, Any]
-IMAGE = "[image]"
-"""Stands for an image where the template has no placeholder of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +31,6 @@ class Conversation:
     messages: list[Message]
     tools: list[dict[str, Any]] | None
     prefill: str
-
-
-@dataclass(slots=True)
-class _Turn:
-    """Messages of one role in a row; the API takes them as one. `blocks` know their place in the request."""
-
-    role: str
-    blocks: list[tuple[Any, Origin]] = field(default_factory=list)
 
 
 def converse(
@@ -78,7 +56,7 @@ class _Builder:
         self._names: dict[str, str] = {}
 
     def build(self) -> Conversation:
-        turns = list(_turns(self._request, self._can, self._images))
+        turns = list(turns_of(self._request, self._can, self._images))
         prefill_turn = turns.pop() if turns and turns[-1].role == "assistant" else None
         tools = [self._tool(tool) for tool in self._request.tools]
         system = self._system(tools)
@@ -125,16 +103,16 @@ class _Builder:
     def _plain(self, text: str) -> str:
         return self._write(text, KEY)
 
-    def _messages(self, turn: _Turn) -> list[Message]:
+    def _messages(self, turn: Turn) -> list[Message]:
         if turn.role == "system":
             return [{"role": "system", "content": self._texts(turn.blocks, "\n")}]
         return [self._assistant(turn)] if turn.role == "assistant" else self._user(turn)
 
     def _texts(self, blocks: list[tuple[Any, Origin]], glue: str) -> str:
-        texts = [self._write(_text_of(block), origin) for block, origin in blocks if _is_text(block)]
+        texts = [self._write(text_of(block), origin) for block, origin in blocks if is_text(block)]
         return glue.join(texts)
 
-    def _user(self, turn: _Turn) -> list[Message]:
+    def _user(self, turn: Turn) -> list[Message]:
         """Results go before the text of the same turn, which is what the model is to answer."""
         results = [(block, origin) for block, origin in turn.blocks if isinstance(block, ToolResultBlock)]
         if not self._can.results:
@@ -155,9 +133,9 @@ class _Builder:
         return [
             image_part()
             if isinstance(block, ImageBlock)
-            else {"type": "text", "text": self._write(_text_of(block), origin)}
+            else {"type": "text", "text": self._write(text_of(block), origin)}
             for block, origin in blocks
-            if _is_text(block)
+            if is_text(block)
         ]
 
     def _result(self, block: ToolResultBlock, origin: Origin) -> Message:
@@ -169,12 +147,12 @@ class _Builder:
         }
 
     def _result_text(self, block: ToolResultBlock, origin: Origin) -> str:
-        text = "\n".join(_text_of(part) for part in block.content)
+        text = "\n".join(text_of(part) for part in block.content)
         if block.is_error:
             text = f"Error: {text}" if text else "Error"
         return self._write(text, Origin("tool_result", origin.message, origin.block))
 
-    def _assistant(self, turn: _Turn) -> Message:
+    def _assistant(self, turn: Turn) -> Message:
         text = self._texts(turn.blocks, "\n")
         calls = [(block, origin) for block, origin in turn.blocks if isinstance(block, ToolUseBlock)]
         self._names |= {block.id: block.name for block, _ in calls}
@@ -212,7 +190,7 @@ class _Builder:
         """Mistral's templates refuse ids that are not nine letters and digits."""
         return hashlib.sha256(id.encode()).hexdigest()[:9] if self._can.short_ids else self._plain(id)
 
-    def _prefill(self, turn: _Turn) -> str:
+    def _prefill(self, turn: Turn) -> str:
         """The answer so far, as the model would have written it."""
         parts = []
         for block, origin in turn.blocks:
@@ -222,8 +200,8 @@ class _Builder:
                 parts.append(f"{think.open}\n{self._write(block.thinking, place)}\n{think.close}\n\n")
             elif isinstance(block, ToolUseBlock):
                 parts.append(self._call_text(block, place) + "\n")
-            elif _is_text(block):
-                parts.append(self._write(_text_of(block), place))
+            elif is_text(block):
+                parts.append(self._write(text_of(block), place))
         return "".join(parts)
 
 
@@ -231,102 +209,10 @@ KEY = Origin("key")
 """For names that a template may look up or compare: control tokens in them are broken, but nothing marks them."""
 
 
-def _turns(request: CountTokensRequest, can: Capabilities, images: bool) -> Iterator[_Turn]:
-    turn: _Turn | None = None
-    summary = _last_summary(request)
-    last_user = max((i for i, message in enumerate(request.messages) if message.role == "user"), default=-1)
-    for index, message in enumerate(request.messages):
-        if message.clear_at == "next_user_message" and index < last_user:
-            continue
-        kind = message.role
-        role = "user" if kind == "system" and can.system != "anywhere" else kind
-        if index == summary[0]:
-            # It stands for what was said before it, so it is told to the model, not by it.
-            yield _Turn("user", [(message.content[summary[1]], Origin(kind, *summary))])
-            turn = None
-        kept = [pair for pair in enumerate(message.content) if (index, pair[0]) > summary]
-        if message.content and not kept:
-            continue
-        if turn is None or turn.role != role:
-            if turn is not None:
-                yield turn
-            turn = _Turn(role)
-        for position, block in kept:
-            _check(block, f"messages.{index}.content.{position}", images)
-            turn.blocks.append((block, Origin(kind, index, position)))
-    if turn is not None:
-        yield turn
-
-
-def _last_summary(request: CountTokensRequest) -> tuple[int, int]:
-    """Where the last compaction with content stands, (-1, -1) if there is none."""
-    places = (
-        (index, position)
-        for index, message in enumerate(request.messages)
-        for position, block in enumerate(message.content)
-        if isinstance(block, CompactionBlock) and block.content
-    )
-    return max(places, default=(-1, -1))
-
-
 def _description(tool: Any) -> str:
     examples = [json.dumps(example, ensure_ascii=False) for example in tool.input_examples or ()]
     text = tool.description or ""
     return "\n".join([*([text] if text else []), "Examples of input:", *examples]) if examples else text
-
-
-def _check(block: Any, path: str, images: bool) -> None:
-    parts = block.content if isinstance(block, ToolResultBlock) else [block]
-    for part in parts:
-        if not images and (isinstance(part, ImageBlock) or (isinstance(part, DocumentBlock) and _has_image(part))):
-            raise UnsupportedContent(f"{path}: this model has no vision: it cannot be shown an image")
-        if isinstance(part, DocumentBlock) and _document_text(part) is None:
-            kind = part.source.get("media_type") or part.source.get("type")
-            raise UnsupportedContent(f"{path}: this model cannot read documents of type {kind}, only plain text")
-
-
-def _has_image(block: DocumentBlock) -> bool:
-    content = block.source.get("content")
-    return isinstance(content, list) and any(isinstance(part, dict) and part.get("type") == "image" for part in content)
-
-
-_TEXTS = TextBlock | DocumentBlock | SearchResultBlock | ServerToolUseBlock | ServerToolResultBlock | ImageBlock
-
-
-def _is_text(block: Any) -> bool:
-    """What is shown as text; images are only there where they may be, and where nothing else stands for them."""
-    return isinstance(block, _TEXTS) or (isinstance(block, CompactionBlock) and bool(block.content))
-
-
-def _text_of(block: Any) -> str:
-    if isinstance(block, TextBlock):
-        return block.text
-    if isinstance(block, ImageBlock):
-        return IMAGE
-    if isinstance(block, SearchResultBlock):
-        return "\n".join([block.title, block.source, *(part.text for part in block.content)])
-    if isinstance(block, ToolReferenceBlock):
-        return f"The tool {block.tool_name} is available now."
-    if isinstance(block, CompactionBlock):
-        return f"The conversation so far, in short:\n{block.content}"
-    if isinstance(block, ServerToolUseBlock):
-        return f"[{block.name} was called with {json.dumps(block.input, ensure_ascii=False)}]"
-    if isinstance(block, ServerToolResultBlock):
-        return f"[{block.type}: {readable(block.content)}]"
-    return "\n".join(part for part in (block.title, block.context, _document_text(block)) if part)
-
-
-def _document_text(block: DocumentBlock) -> str | None:
-    """The text of a document that is text, else None."""
-    source = block.source
-    if source.get("type") == "text" and isinstance(source.get("data"), str):
-        return str(source["data"])
-    content = source.get("content") if source.get("type") == "content" else None
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
-        return "\n".join(part["text"] for part in content)
-    return None
 
 
 def _merge_into_first_user(messages: list[Message]) -> list[Message]:

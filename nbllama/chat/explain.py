@@ -30,14 +30,28 @@ class Log:
         self._output = output
         self._start = 0
         self._n_pieces = 0
+        self._taken: list[Piece] = []
 
     def note(self, state: str, decision: str) -> None:
         """What was consumed since the last note."""
-        pieces = self._output.pieces
-        self._n_pieces = min(self._n_pieces, len(pieces))
-        step = Step(self._start, self._source.offset, state, decision, tuple(pieces[self._n_pieces :]))
-        self._start, self._n_pieces = self._source.offset, len(pieces)
+        new = (*self._taken, *self._output.pieces[self._n_pieces :])
+        step = Step(self._start, self._source.offset, state, decision, new)
+        self._start, self._n_pieces, self._taken = self._source.offset, len(self._output.pieces), []
         self._tell(step)
+
+    def end(self) -> None:
+        """The answer is over; what is still said is a decision, too."""
+        if self._start < self._source.offset or self._taken or self._n_pieces < len(self._output.pieces):
+            self.note("end", "end of the answer")
+
+    def before_take(self) -> None:
+        """The pieces so far are handed out: those of a decision that is still to come are kept for it."""
+        self._taken += self._output.pieces[self._n_pieces :]
+        self._n_pieces = 0
+
+    def forget(self) -> None:
+        """What came of the prompt's own text is not news."""
+        self._taken, self._n_pieces = [], 0
 
     def back(self) -> None:
         """The text was taken back: the next note begins where it is read again."""

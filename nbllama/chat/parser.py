@@ -42,11 +42,11 @@ class StreamParser:
     ) -> None:
         self._source = Source()
         self._output = Output(self._source.commit)
-        log = Log(explain, self._source, self._output) if explain else None
+        self._log = Log(explain, self._source, self._output) if explain else None
         plain = format if thinking else _without_thinking(format)
         if format.channels:  # the headers say what is thinking and what is text
             plain = replace(plain, think=None, content=None)
-        free = FreeText(plain, self._source, self._output, tools, log)
+        free = FreeText(plain, self._source, self._output, tools, self._log)
         self._steps = self._read(free, format, thinking)
         self._start_from(tail)
         if not thinking:
@@ -57,13 +57,18 @@ class StreamParser:
         if text and not self._source.ended:
             self._source.feed(text)
             next(self._steps, None)
-        return self._output.take()
+        return self._take()
 
     def finish(self) -> list[Piece]:
         """What was held back, and the end of what is open."""
         if not self._source.ended:
             self._source.ended = True
             next(self._steps, None)
+        return self._take()
+
+    def _take(self) -> list[Piece]:
+        if self._log:
+            self._log.before_take()
         return self._output.take()
 
     def _read(self, free: FreeText, format: Format, thinking: bool) -> Reading[None]:
@@ -75,12 +80,16 @@ class StreamParser:
             self._output.stop_thinking()
         else:
             self._output.flush()
+        if self._log:
+            self._log.end()
 
     def _start_from(self, tail: str) -> None:
         self._source.feed(tail)
         next(self._steps, None)
         output = self._output
         said = output.take()
+        if self._log:
+            self._log.forget()
         if output.in_call:
             opened = max(index for index, piece in enumerate(said) if isinstance(piece, ToolStart))
             output.restart([_numbered(piece, 0) for piece in said[opened:]], n_calls=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbllama.chat.errors import SchemaRefused
+from nbllama.chat.schema_numbers import with_limits
 
 # Deeper than any schema that a person or a generator writes, and far from Python's own limit.
 MAX_DEPTH = 100
@@ -43,7 +44,7 @@ def _object(schema: dict[str, Any], where: str, depth: int) -> dict[str, Any]:
     if "properties" in result:
         result["properties"] = _required_first(result["properties"], result.get("required"), where)
         result.setdefault("additionalProperties", False)
-    return result
+    return with_limits(result)
 
 
 def _value(key: str, value: Any, where: str, depth: int) -> Any:

@@ -19,8 +19,10 @@ class RequestRecord:
 
     `created` is in unix seconds, every other time in seconds since then. `spans` are `{start, end, kind, message,
     block}` in characters of `prompt`. `events` are `[seconds, event]`. `timings` may hold queued_s, prefill_s,
-    first_token_s, decode_s, total_s and tokens_per_second. `ending` is done, stop_sequence, max_tokens, tool_use,
-    context, cancelled or error; empty while the request runs.
+    first_token_s, decode_s, total_s and tokens_per_second. `parser_steps` are `{start, end, state, decision, pieces}`:
+    of which characters of `output_text` the parser decided what (below 0: of the prompt's end), and the kinds of
+    pieces that came of it; text that was read twice is in two of them. `ending` is done, stop_sequence, max_tokens,
+    tool_use, context, cancelled or error; empty while the request runs.
     """
 
     id: str
@@ -36,6 +38,7 @@ class RequestRecord:
     cached_tokens: int = 0
     output_ids: list[int] = field(default_factory=list)
     output_text: str = ""
+    parser_steps: list[dict[str, Any]] = field(default_factory=list)
     events: list[list[Any]] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     ending: str = ""

@@ -60,7 +60,16 @@ class WorkerLink:
                 if attachment.alive:
                     return endpoint
                 self._detach()
-            self._held = await asyncio.to_thread(self._reach)
+            reaching = asyncio.ensure_future(asyncio.to_thread(self._reach))
+            try:
+                self._held = await asyncio.shield(reaching)
+            except asyncio.CancelledError:
+                # The thread cannot be told: what it comes back with is nobody's.
+                reaching.add_done_callback(_let_go)
+                raise
+            if self._closed:
+                self._detach()
+                raise Overloaded(_CLOSING)
             return self._held[0]
 
     async def close(self) -> None:
@@ -105,12 +114,19 @@ class WorkerLink:
 
     def _reach(self) -> tuple[connection.Endpoint, connection.Attachment]:
         endpoint = self._ensure()
+        if self._closed:
+            raise Overloaded(_CLOSING)
         return endpoint, connection.attach(endpoint, self._kind)
 
     def _detach(self) -> None:
         if self._held is not None:
             self._held[1].close()
             self._held = None
+
+
+def _let_go(reaching: asyncio.Future[tuple[connection.Endpoint, connection.Attachment]]) -> None:
+    if not reaching.cancelled() and reaching.exception() is None:
+        reaching.result()[1].close()
 
 
 def request_id(handler: RequestHandler) -> str:

@@ -64,6 +64,16 @@ def test_a_network_that_is_not_there(
     assert list(cache.iterdir()) == []
 
 
+def test_an_index_that_pip_passes_over(
+    cache: Path, index: Path, tiny: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://no-such-host.invalid/simple")
+    with pytest.raises(ModelError, match=r"not a trusted or secure host.* No matching distribution .*pip config list"):
+        get("tiny")
+    assert list(cache.iterdir()) == []
+
+
 def test_a_full_disk_is_said_before_anything_is_fetched(
     cache: Path, tiny: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def test_the_bytes_of_all_records_are_bounded() -> None:
         ({"prompt_ids": list(range(100_000)), "output_text": "fine"}, {"output_text": "fine"}),
         ({"request": {"a": "x" * 200_000}}, {"ending": "done"}),
         ({"events": [[0.1, {"text": "x" * 100}]] * 2000}, {"ending": "done"}),
+        ({"parser_steps": [{"start": 1, "end": 2}] * 5000}, {"ending": "done"}),
         ({"spans": [{"start": 1, "end": 2}] * 5000, "prompt_ids": [1, 2]}, {"ending": "done"}),
     ],
 )

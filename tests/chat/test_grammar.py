@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 import jsonschema  # type: ignore[import-untyped]
 import llama_cpp
@@ -12,7 +12,7 @@ import pytest
 
 from nbllama.answer.model_sources import resolve
 from nbllama.chat.errors import SchemaRefused
-from nbllama.chat.grammar import GrammarGuide, Grammars
+from nbllama.chat.grammar import GrammarGuide, Grammars, Tokens
 from nbllama.chat.lark import json_value, literal
 from nbllama.chat.schema import MAX_PROPERTIES, prepared
 from nbllama.engine import llama_runtime
@@ -60,7 +60,14 @@ def grammars(demo: LlamaVocabulary) -> Grammars:
     return Grammars(demo, demo.n_tokens)
 
 
-def generate(guide: GrammarGuide, tokens: LlamaVocabulary, seed: int, *, max_tokens: int = 3000) -> str:
+class Sized(Tokens, Protocol):
+    """A vocabulary that knows its size."""
+
+    @property
+    def n_tokens(self) -> int: ...
+
+
+def generate(guide: GrammarGuide, tokens: Sized, seed: int, *, max_tokens: int = 3000) -> str:
     """What a model of random logits writes; it leans towards what ends strings and lists, to come to an end."""
     rng, data = np.random.default_rng(seed), b""
     closing = np.array([tokens.piece(id)[:1] in b'"]},' for id in range(tokens.n_tokens)], dtype=np.float32)
@@ -106,6 +113,29 @@ def test_without_the_mask_the_same_draws_fit_nothing(demo: LlamaVocabulary) -> N
     text = generate(Free(guide._matcher, demo.n_tokens, guide._caps), demo, 1, max_tokens=50)
     with pytest.raises(json.JSONDecodeError):
         json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "at_most"),
+    [({"type": "integer"}, 17), ({"type": "integer", "minimum": 3}, 16), ({"type": "number", "minimum": -90}, 27)],
+    ids=str,
+)
+def test_a_model_that_writes_nothing_but_digits_is_stopped(
+    schema: dict[str, Any], at_most: int, demo: LlamaVocabulary, grammars: Grammars
+) -> None:
+    guide = grammars.guide("start: value\nvalue: " + json_value(prepared(schema, "s")))
+    digits = np.array([demo.piece(id).strip(b"0123456789") == b"" for id in range(demo.n_tokens)])
+    written = b""
+    while guide.stop is None:
+        row = np.where(digits, np.float32(1), np.float32(0)).astype(np.float32)
+        guide.mask(row)
+        id = int(np.argmax(row))
+        if not digits[id] and row[id] == 0 and demo.piece(id) != b".":
+            break
+        guide.accept([id])
+        written += demo.piece(id)
+        assert len(written) <= at_most
+    jsonschema.validate(json.loads(written), schema)
 
 
 def test_a_rollback_is_as_if_nothing_had_been(demo: LlamaVocabulary, grammars: Grammars) -> None:

@@ -185,12 +185,15 @@ def test_time_is_linear(name: str, inside: bool) -> None:
         assert_linear(at_once, 2_000)
 
 
+@pytest.mark.parametrize("size", [1, 5, 1000])
+@pytest.mark.parametrize("end", ["after", "after \n", "<think>so"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_explaining_changes_nothing_and_covers_the_text(name: str) -> None:
-    text = f"Before <tool_call> x {CALLS[name]} after"
+def test_explaining_changes_nothing_and_covers_the_text(name: str, end: str, size: int) -> None:
+    text = f"Before <tool_call> x {CALLS[name]} {end}"
     steps: list[Step] = []
     parser = StreamParser(FORMATS[name], "", TOOLS, explain=steps.append)
-    pieces = parser.feed(text) + parser.finish()
+    pieces = [piece for at in range(0, len(text), size) for piece in parser.feed(text[at : at + size])]
+    pieces += parser.finish()
     assert joined(pieces) == parse(FORMATS[name], [text])
     assert [piece for step in steps for piece in step.pieces] == pieces
     covered = {place for step in steps for place in range(step.start, step.end)}
@@ -204,3 +207,14 @@ def test_after_the_end_nothing_comes(format: Format) -> None:
     parser.feed("x")
     parser.finish()
     assert parser.feed("more") == [] and parser.finish() == []
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "text"),
+    [
+        ("channels in plain text", "allocate", 'allocate\n{"n": 1}'),
+        ("channels with tags", "selfie", re.sub('(?<=to=)f|(?<=")f(?=">)', "selfie", CALLS["channels with tags"])),
+    ],
+)
+def test_a_tool_that_is_called_nearly_like_a_channel(family: str, name: str, text: str) -> None:
+    assert [call[0] for call in complete_calls(parse(FORMATS[family], [text], tools={name: {}}))] == [name]

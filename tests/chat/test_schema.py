@@ -8,6 +8,7 @@ import pytest
 
 from nbllama.chat.errors import SchemaRefused
 from nbllama.chat.schema import MAX_DEPTH, prepared
+from nbllama.chat.schema_numbers import SAFE_INTEGER
 
 
 def test_required_properties_come_first_at_every_level() -> None:
@@ -29,8 +30,29 @@ def test_objects_are_closed_unless_they_say_otherwise() -> None:
 
 
 def test_annotations_go_and_one_of_is_any_of() -> None:
-    schema = {"$schema": "x", "title": "T", "description": "d", "default": 3, "oneOf": [{"type": "integer"}]}
-    assert prepared(schema, "s") == {"anyOf": [{"type": "integer"}]}
+    schema = {"$schema": "x", "title": "T", "description": "d", "default": 3, "oneOf": [{"type": "boolean"}]}
+    assert prepared(schema, "s") == {"anyOf": [{"type": "boolean"}]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "added"),
+    [
+        ({"type": "integer"}, {"minimum": -SAFE_INTEGER, "maximum": SAFE_INTEGER}),
+        ({"type": ["integer", "null"], "minimum": 0}, {"maximum": SAFE_INTEGER}),
+        ({"type": "integer", "exclusiveMaximum": 5}, {"minimum": -SAFE_INTEGER}),
+        ({"type": "integer", "minimum": 10**17}, {}),
+        ({"type": "integer", "minimum": "a"}, {}),
+        ({"type": "integer", "enum": [10**30]}, {}),
+        ({"type": ["integer", "string"]}, {}),
+        ({"type": "number"}, {}),
+        ({"type": "number", "minimum": 0, "maximum": 1}, {"multipleOf": 1e-9}),
+        ({"type": "number", "minimum": 0}, {"maximum": SAFE_INTEGER, "multipleOf": 1e-9}),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1e-10}, {}),
+        ({"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.25}, {}),
+    ],
+)
+def test_numbers_come_to_an_end(schema: dict[str, Any], added: dict[str, Any]) -> None:
+    assert prepared(schema, "s") == schema | added
 
 
 def test_a_property_may_have_the_name_of_a_keyword() -> None:

@@ -9,13 +9,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 pytest.importorskip("faker", reason="no faker: pip install -e .[dev]")
 pytest.importorskip("wonderwords", reason="no wonderwords: pip install -e .[dev]")
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 import nbllama
 from demo_model.chats import extraction

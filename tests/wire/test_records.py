@@ -20,6 +20,7 @@ RECORD = RequestRecord(
     cached_tokens=2,
     output_ids=[4, 5],
     output_text="ok",
+    parser_steps=[{"start": 0, "end": 2, "state": "text", "decision": "no marker", "pieces": ["TextDelta"]}],
     events=[[0.1, {"type": "ping"}]],
     timings={"total_s": 2.0, "tokens_per_second": 9.0},
     ending="done",

@@ -35,11 +35,15 @@ class Samples:
         self.source = renderer.source
         self._renderer = renderer
         self._can = can
+        self._prompts: dict[bool, str] = {}
         self._appended = self._find_appended()
 
     def prompt(self, *, thinking: bool) -> str:
         """What the template writes before the model's answer."""
-        return self._rendered([], thinking=thinking, generation=True) or ""
+        # Every check asks for it: 14 of 49 renderings, 1.4 ms each with the largest template.
+        if thinking not in self._prompts:
+            self._prompts[thinking] = self._rendered([], thinking=thinking, generation=True) or ""
+        return self._prompts[thinking]
 
     def text(self, content: str = ANSWER, *, thought: bool = False, thinking: bool = True) -> str | None:
         """An answer of text. None if the template refuses or drops it."""

@@ -12,7 +12,10 @@ from nbllama.chat.errors import SchemaRefused
 from nbllama.chat.lark import COMPACT_STYLE, JSON_STYLE, literal
 
 SPACE = "/[ \\t\\n]{0,4}/"
+ANY_SPACE = "[ \\t\\r\\n]{0,64}"
+"""In a regular expression: as much space as the parser skips."""
 _ID = "/[a-zA-Z0-9]{9}/"
+_SLOT = re.compile(r"(\{id\}|\{any\})")
 _MAX_ANY = 24
 # Values that are looked at for one grammar: references that lead back to each other have no end else.
 MAX_VALUES = 20_000
@@ -38,12 +41,12 @@ class Rules:
         spellings = sorted((re.escape(text) for text in control.ids if text), key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(spellings)})") if spellings else None
 
-    def add(self, body: str, name: str = "", *, lazy: bool = False) -> str:
-        """The name of a rule with this body."""
-        key = f"{lazy}{body}"
+    def add(self, body: str, name: str = "", *, lazy: bool = False, whole: bool = False) -> str:
+        """The name of a rule with this body. `lazy`: it ends as soon as it can. Both it and `whole` are one lexeme."""
+        key = f"{lazy}{whole}{body}"
         if not name and key in self._names:
             return self._names[key]
-        name = name or f"r{len(self._bodies)}"
+        name = name or f"{'R' if whole else 'r'}{len(self._bodies)}"
         self._bodies[f"{name}[lazy]" if lazy else name] = body
         self._names.setdefault(key, name)
         return name
@@ -64,7 +67,7 @@ class Rules:
 
     def fixed(self, text: str) -> str:
         """A marker to the letter: control tokens where it spells them. Its slots take an id, or a few characters."""
-        pieces = [piece for part in re.split(r"(\{id\}|\{any\})", text) for piece in self._pieces(part)]
+        pieces = [piece for part in _SLOT.split(text) for piece in self._pieces(part)]
         return " ".join(self._expression(piece, pieces[index + 1 :]) for index, piece in enumerate(pieces))
 
     def until(self, close: str) -> str:
@@ -72,8 +75,10 @@ class Rules:
         pieces = self._pieces(close)
         if pieces[0] in self._control.ids:
             return self.add(f"/(.|\\n)*/ {self.fixed(close)}")
-        name = self.add(f"/(.|\\n)*{pattern(pieces[0])}/", lazy=True)
-        return " ".join([name, self.fixed("".join(pieces[1:]))]).strip()
+        if len(pieces) > 1:
+            # Its text may stand in what it ends: the token behind it tells.
+            return self.add(f"/(.|\\n)*{pattern(pieces[0])}/ {self.fixed(''.join(pieces[1:]))}")
+        return self.add(f"/(.|\\n)*{pattern(close)}/", lazy=True)
 
     def limited(self, text: str, close: str) -> str:
         """Text that fits the terminal `text`, without the marker that ends it, and this marker."""
@@ -81,33 +86,57 @@ class Rules:
         if pieces[0] in self._control.ids:
             return self.add(f"{text} {self.fixed(close)}")
         ended = pattern(pieces[0])
-        name = self.add(f"({text} & ~/(.|\\n)*{ended}(.|\\n)*/) /{ended}/", lazy=True)
-        return " ".join([name, self.fixed("".join(pieces[1:]))]).strip()
+        if len(pieces) > 1:
+            return self.add(f"{self.add(f'({text}) /{ended}/', whole=True)} {self.fixed(''.join(pieces[1:]))}")
+        return self.add(f"({text} & ~/(.|\\n)*{ended}(.|\\n)*/) /{ended}/", lazy=True)
 
-    def free(self) -> str:
-        """Any text and control tokens but those that end an answer."""
-        return self.add(f"({self._others(())} | /(.|\\n)+/)*" if self._others(()) else "/(.|\\n)*/")
+    def free(self, but: tuple[str, ...] = (), apart: tuple[str, ...] = (), not_first: tuple[str, ...] = ()) -> str:
+        """Any text and control tokens but those that end an answer, and those that are spelled like one of `but`.
 
-    def free_until(self, close: str) -> str:
-        """The same up to a marker that is one control token, or text."""
-        if close in self._control.ids:
-            others = self._others((close,))
-            return self.add(f"({others} | /(.|\\n)+/)* {self.fixed(close)}" if others else self.until(close))
-        others = self._others(())
-        return self.add(f"(/(.|\\n)*/ {others})* {self.until(close)}" if others else self.until(close))
+        `apart` are tokens that something else in the grammar may begin with at the same place, `not_first` those that
+        mean something else before any text."""
+        others = self._others(but, (*apart, *not_first))
+        if not others:
+            return self.add("/(.|\\n)*/")
+        if not any(text in self._control.ids for text in not_first):
+            return self.add(f"({others} | /(.|\\n)+/)*")
+        begun = " | ".join(filter(None, (self._others((*but, *not_first), apart), "/[ \\t\\r\\n]+/")))
+        return self.add(f"({begun})* (/(.|\\n)*[^ \\t\\r\\n](.|\\n)*/ ({others} | /(.|\\n)+/)*)?")
+
+    def committing(self, marker: str) -> str:
+        """A marker beside free text: its first text counts as the marker as soon as it stands there."""
+        first = self.leading_token(marker)
+        rest = marker[len(first) :]
+        text = next(iter(self._pieces(_SLOT.split(rest)[0])), "")
+        if text in self._control.ids or not text.strip():
+            return self.fixed(marker)
+        lazy = self.add(f"/{ANY_SPACE}{spaced(text.strip())}/", lazy=True)
+        return in_order(self.fixed(first), lazy, self.fixed(rest[len(text.rstrip()) :].lstrip()))
+
+    def from_token(self, text: str) -> str:
+        """A marker from its first control token on; all of it where it holds none."""
+        tokens = self.tokens_of(text)
+        return text[text.index(tokens[0]) :] if tokens else text
 
     def leading_token(self, text: str) -> str:
         """The control token that a marker begins with; empty if it begins with text."""
         first = next(iter(self._pieces(text)), "")
         return first if first in self._control.ids else ""
 
-    def has_tokens(self, text: str) -> bool:
-        """Whether a marker holds a control token."""
-        return any(piece in self._control.ids for piece in self._pieces(text))
+    def tokens_of(self, text: str) -> list[str]:
+        """The control tokens in a marker."""
+        return [piece for piece in self._pieces(text) if piece in self._control.ids]
 
-    def _others(self, but: tuple[str, ...]) -> str:
-        ids = sorted(id for text, id in self._control.ids.items() if text not in but and id not in self._control.ends)
-        return f"<[{','.join(_ranges(ids))}]>" if ids else ""
+    def ends_answer(self, marker: str) -> bool:
+        """Whether a marker is a token behind which a model writes nothing."""
+        return self._control.ids.get(marker) in self._control.ends
+
+    def _others(self, but: tuple[str, ...], apart: tuple[str, ...] = ()) -> str:
+        known = {text: id for text, id in self._control.ids.items() if text not in but and id not in self._control.ends}
+        # Of two sets of tokens that overlap, llguidance follows one alone: what is in both is written as one token.
+        alone = [f"<[{known[text]}]>" for text in dict.fromkeys(apart) if text in known]
+        ids = sorted(id for text, id in known.items() if text not in apart)
+        return " | ".join([*alone, f"<[{','.join(_ranges(ids))}]>"] if ids else alone)
 
     def _pieces(self, text: str) -> list[str]:
         return [part for part in (self._split.split(text) if self._split else [text]) if part]
@@ -127,6 +156,16 @@ class Rules:
 def pattern(text: str) -> str:
     """A regular expression for exactly this text, to stand between slashes."""
     return "".join("\\n" if char == "\n" else re.escape(char).replace("/", "\\/") for char in text)
+
+
+def spaced(text: str) -> str:
+    """The same with any space where there is some."""
+    return ANY_SPACE.join(map(pattern, text.split()))
+
+
+def in_order(*parts: str) -> str:
+    """Expressions one after another; empty ones are left out."""
+    return " ".join(part for part in parts if part)
 
 
 def either(options: Iterable[str]) -> str:

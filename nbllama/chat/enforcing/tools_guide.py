@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nbllama.chat.enforcing.tools_grammar import Choice, Plan, tools_grammar
+from nbllama.chat.enforcing.choice import Choice
+from nbllama.chat.enforcing.tools_grammar import Plan, tools_grammar
 from nbllama.chat.errors import SchemaRefused
 from nbllama.chat.format import Format
 from nbllama.chat.guides import Guide
