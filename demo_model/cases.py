@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from demo_model.chats import Chats, extraction
+from demo_model.demo.dialogues import DemoComposer
+from demo_model.demo.simple_draws import SimpleDraws
 from demo_model.dialogues import Composer, Mix
 from demo_model.draws import EVALUATION, Draws
 from demo_model.judging import (
@@ -24,7 +26,7 @@ from demo_model.judging import (
     thinks_nothing,
     valid,
 )
-from demo_model.tools import Offer, Request, families, offer, request
+from demo_model.tools import Offer, Request, request
 from demo_model.wording import joined
 
 GENERATED = 60
@@ -58,11 +60,13 @@ class Case:
     wanted: Any = field(default=None, compare=False)
 
 
-def every_case(seed: int, limit: int | None) -> Iterator[Case]:
+def every_case(seed: int, limit: int | None, dialogues: str = "smollm2") -> Iterator[Case]:
+    """`dialogues`: whose generated tools, a name in COMPOSERS; each model is held to what it was trained for."""
     n = min(limit or GENERATED, GENERATED)
+    compose = COMPOSERS[dialogues]
     for make in (_everyday, _which_of_four, _none_fits, _two_calls, _results, _structured, _thinking):
         yield from islice(make(), limit)
-    for made in (_generated_calls(seed, n), _generated_others(seed, n)):
+    for made in (_generated_calls(compose(seed), n), _generated_others(compose(seed + 1), n)):
         yield from made
 
 
@@ -145,8 +149,10 @@ def _thinking() -> Iterator[Case]:
         )
 
 
-def _composer(seed: int) -> Composer:
-    return Composer(Draws(random.Random(seed), held_out=True), Chats("smollm2"), Mix())
+COMPOSERS: dict[str, Callable[[int], Composer]] = {
+    "smollm2": lambda seed: Composer(Draws(random.Random(seed), held_out=True), Chats("smollm2"), Mix()),
+    "demo": lambda seed: DemoComposer(SimpleDraws(random.Random(seed), held_out=True)),
+}
 
 
 def wire(offers: list[Offer]) -> list[dict[str, Any]]:
@@ -167,8 +173,7 @@ def _asked(composer: Composer, n: int | None = None) -> tuple[list[Offer], Reque
             return offers, made
 
 
-def _generated_calls(seed: int, n: int) -> Iterator[Case]:
-    composer = _composer(seed)
+def _generated_calls(composer: Composer, n: int) -> Iterator[Case]:
     for _ in range(n):
         offers, one = _asked(composer)
         yield Case(
@@ -197,19 +202,10 @@ def _generated_calls(seed: int, n: int) -> Iterator[Case]:
         yield Case("generated_forced", forced, exactly([as_call(one)]), as_call(one))
 
 
-def _generated_others(seed: int, n: int) -> Iterator[Case]:
-    composer = _composer(seed + 1)
+def _generated_others(composer: Composer, n: int) -> Iterator[Case]:
     for _ in range(n):
         offers = composer.offers()
-        families_here = {one.family.family for one in offers}
-        other = composer.d.one(
-            [
-                one
-                for one in families()
-                if one.family not in families_here and one.domain not in {o.family.domain for o in offers}
-            ]
-        )
-        one = request(offer(other, composer.d), composer.d)
+        one = composer.unfit(offers)
         if one:
             yield Case("generated_none_fits", body(one.text, tools=wire(offers)), calls_nothing)
     for _ in range(n):

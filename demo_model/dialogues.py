@@ -128,6 +128,13 @@ class Composer:
         made = request(self.d.one(able), self.d) if able else None
         return made or self.asked(self.offers())
 
+    def unfit(self, offers: list[Offer]) -> Request | None:
+        """A request of another domain and family than all of the tools; None where its schema has no wording."""
+        families_here = {one.family.family for one in offers}
+        domains = {one.family.domain for one in offers}
+        others = [one for one in self.others if one.family not in families_here and one.domain not in domains]
+        return request(offer(self.d.one(others), self.d), self.d)
+
     # --- dialogues with tools
 
     def _with_tools(self, offers: list[Offer]) -> list[Segment]:

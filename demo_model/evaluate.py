@@ -1,6 +1,7 @@
 """What a model can do: every case through the real door, with the tools in the request and the grammar on.
 
-    python -m demo_model.evaluate MODEL [--sets NAME …] [--limit N] [--seed 1] [--json FILE] [--failures FILE]
+    python -m demo_model.evaluate MODEL [--sets NAME …] [--limit N] [--seed 1] [--dialogues demo]
+        [--json FILE] [--failures FILE]
 
 MODEL is what `nbllama serve --model` takes. Decoding is greedy. The hand-written sets are in `evaluation/`; the
 generated ones use tools and values that training never meets. The last line of the output is JSON.
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.servers import HEADERS, nbllama
-from demo_model.cases import SETS, Case, every_case
+from demo_model.cases import COMPOSERS, SETS, Case, every_case
 from demo_model.judging import Message
 
 AT_ONCE = 4
@@ -24,7 +25,8 @@ AT_ONCE = 4
 
 def main() -> None:
     arguments = _arguments()
-    cases = [case for case in every_case(arguments.seed, arguments.limit) if case.set in (arguments.sets or SETS)]
+    every = every_case(arguments.seed, arguments.limit, arguments.dialogues)
+    cases = [case for case in every if case.set in (arguments.sets or SETS)]
     with nbllama(arguments.model) as port, ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda case: ask(port, case.body), cases))
     report = judged(cases, answers, arguments.failures)
@@ -42,6 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", choices=SETS)
     parser.add_argument("--limit", type=int, help="at most so many cases of a set")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--dialogues", choices=COMPOSERS, default="smollm2", help="whose generated tools")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--failures", metavar="FILE", help="what went wrong in generated sets, a JSON line each")
     return parser.parse_args()

@@ -175,7 +175,8 @@ def bins(samples: Iterable[Sample], rows: int) -> list[list[Sample]]:
 class Packs:
     """An endless stream of packs whose place is two numbers, so that a resumed run goes on with the very next one.
 
-    Groups are drawn `window` at a time, packed, and the packs shuffled by the seed and the window's number.
+    Groups are drawn `window` at a time, packed, and the packs shuffled by the seed and the window's number. With
+    `fresh_windows` each window has a stream of its own, so that what came before need not be made again to go on.
     """
 
     def __init__(
@@ -186,8 +187,9 @@ class Packs:
         seed: int,
         rows: int,
         window: int = 48,
+        fresh_windows: bool = False,
     ) -> None:
-        self._groups, self._encode = groups, encode
+        self._groups, self._encode, self._fresh = groups, encode, fresh_windows
         self._seed, self._rows, self._window = seed, rows, window
         self._windows = self._taken = 0
         self._source: Iterator[DialogueGroup] | None = None
@@ -198,7 +200,7 @@ class Packs:
         return {"seed": self._seed, "windows": self._windows, "taken": self._taken}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Goes to that place. The groups before it are generated again, not tokenised."""
+        """Goes to that place. Unless windows are fresh, the groups before it are generated again, not tokenised."""
         self._seed, self._windows, self._taken = state["seed"], state["windows"], 0
         self._source, self._ready = self._opened(), []
         for _ in range(state["taken"]):
@@ -215,7 +217,7 @@ class Packs:
         return pack(samples)
 
     def _open_window(self) -> None:
-        if self._source is None:
+        if self._source is None or self._fresh:
             self._source = self._opened()
         drawn = (encode_group(group, self._encode) for group in islice(self._source, self._window))
         self._ready = bins([fitted for sample in drawn if (fitted := fit(sample, self._rows))], self._rows)
@@ -224,4 +226,6 @@ class Packs:
         random.Random(f"{self._seed} {self._windows}").shuffle(self._ready)
 
     def _opened(self) -> Iterator[DialogueGroup]:
+        if self._fresh:
+            return self._groups(random.Random(f"{self._seed} {self._windows} groups").getrandbits(48))
         return islice(self._groups(self._seed), self._windows * self._window, None)

@@ -2,6 +2,7 @@
 # Trains what needs no hub, evaluates it, and puts it into the package:
 #
 #     demo_model/run.sh smollm2 [MINUTES]     the adapter; run it again until it says that the schedule is over
+#     demo_model/run.sh demo [MINUTES]        the demo model, likewise; copy $RUNS/demo.gguf to nbllama/models when it is good
 #     demo_model/run.sh evaluate MODEL        the table of the model card
 #
 # Runs pause after MINUTES (default 55) and go on where they were. $TOKENS sets the length of the schedule.
@@ -26,11 +27,22 @@ smollm2)
         tee -a "$runs/smollm2.log"
     "$python" -m demo_model.smollm2.export "$checkpoint" nbllama/models/smollm2-tools.gguf
     ;;
+demo)
+    checkpoint=$runs/demo.pt
+    start=(--total-tokens "${TOKENS:-28e6}")
+    [ -f "$checkpoint" ] && start=(--resume "$checkpoint")
+    "$python" -u -m demo_model.demo.train --out "$checkpoint" "${start[@]}" --minutes "${2:-55}" |
+        tee -a "$runs/demo.log"
+    "$python" -m demo_model.demo.export "$checkpoint" "$runs/demo.gguf"
+    ;;
 evaluate)
-    .venv/bin/python -m demo_model.evaluate "${2:-smollm2}" --json "$runs/${2:-smollm2}.json"
+    model=${2:-smollm2}
+    dialogues=smollm2
+    [[ $(basename "$model") == demo* ]] && dialogues=demo
+    .venv/bin/python -m demo_model.evaluate "$model" --dialogues "$dialogues" --json "$runs/$(basename "$model").json"
     ;;
 *)
-    sed -n '2,8p' "$0"
+    sed -n '2,9p' "$0"
     exit 2
     ;;
 esac

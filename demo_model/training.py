@@ -96,6 +96,20 @@ class Progress:
         self.smoothed = loss if self.smoothed is None else 0.98 * self.smoothed + 0.02 * loss
 
 
+class Optimizer(Protocol):
+    """What the loop asks of torch's optimizers. A group's `scale`, if it has one, multiplies the schedule's rate."""
+
+    param_groups: list[dict[str, Any]]
+
+    def zero_grad(self) -> None: ...
+
+    def step(self) -> Any: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class Trainer(Generic[B]):
     """Fits the parameters of `model` by `loss` of batches. `settings` goes into each checkpoint as it is."""
 
@@ -107,12 +121,13 @@ class Trainer(Generic[B]):
         schedule: Schedule,
         settings: Mapping[str, Any],
         held_out: list[B] | None = None,
+        optimizer: Optimizer | None = None,
     ) -> None:
         self.model, self.loss, self.data, self.schedule = model, loss, data, schedule
         self.settings, self.held_out = dict(settings), held_out or []
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # Decay would pull the adapter to the base model; few steps want a short memory of squares.
-        self.optimizer = torch.optim.AdamW(
+        # Decay would pull an adapter to the base model; few steps want a short memory of squares.
+        self.optimizer = optimizer or torch.optim.AdamW(
             self.parameters, lr=schedule.peak, betas=(0.9, 0.98), weight_decay=0.0, fused=True
         )
         self.progress = Progress()
@@ -137,7 +152,7 @@ class Trainer(Generic[B]):
         """One update; its loss."""
         batch = self.data.take()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.rate(self.progress.schedule_tokens)
+            group["lr"] = self.schedule.rate(self.progress.schedule_tokens) * group.get("scale", 1.0)
         self.optimizer.zero_grad()
         loss = self.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
