@@ -4,7 +4,7 @@ llama.cpp's own call copies all 151,936 logits into a fresh array of 1.8 MB befo
 streams of a 0.6B model that is 3.6 ms a step, and the next decode is slower for it too; this way it is 2.1 ms, and the
 streams make 76 to 79 tokens/s together instead of 70 to 72 (2 cores, median of runs in turn).
 
-The row is read as 64 lines under each other. Its columns have maxima; the k-th largest of these is at most the k-th
+The row is read as 32 lines under each other. Its columns have maxima; the k-th largest of these is at most the k-th
 largest logit, so what lies below it cannot be among the first k, and the few columns that reach it hold all that can.
 About a hundred candidates remain, and the sampler draws the same token from them as from all. Columns instead of blocks
 that lie together: their maxima take 0.06 ms instead of 0.15 for 151,936 logits, and the row is read once, not twice.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-LINES = 64
+LINES = 32
 FEW = 256  # bytes of a mask in which something is allowed
 
 # llama.cpp's llama_token_data: id, logit, probability.
@@ -29,13 +29,16 @@ def worth_it(n_vocab: int, top_k: int) -> bool:
 
 def candidates(row: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.void]:
     """All tokens that may be among the `top_k` largest of `row`, shape (n_vocab,), in the order of their ids."""
+    return _as_candidates(row, _likeliest(row, top_k))
+
+
+def _likeliest(row: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.intp]:
     n_columns = len(row) // LINES
     lines = row[: n_columns * LINES].reshape(LINES, n_columns)
     maxima = lines.max(axis=0)
     bound = np.partition(maxima, n_columns - top_k)[n_columns - top_k]
     # A guide may have left fewer than `top_k` tokens.
-    ids = _reaching(row, lines, maxima, bound) if bound > -np.inf else np.flatnonzero(row > -np.inf)
-    return _as_candidates(row, ids)
+    return _reaching(row, lines, maxima, bound) if bound > -np.inf else np.flatnonzero(row > -np.inf)
 
 
 def allowed_candidates(
@@ -54,10 +57,9 @@ def allowed_candidates(
         index, bit = np.nonzero(allowed)
         ids = 8 * some[index] + bit
         return _as_candidates(row, ids[ids < len(row)]) if len(ids) else None
-    found = candidates(row, 2 * top_k)
-    ids = found["id"]
-    fits = (mask[ids >> 3] >> (ids & 7).astype(np.uint8)) & 1 == 1
-    return found[fits] if np.count_nonzero(fits) >= top_k else None
+    ids = _likeliest(row, 2 * top_k)
+    ids = ids[(mask[ids >> 3] >> (ids & 7)) & 1 == 1]
+    return _as_candidates(row, ids) if len(ids) >= top_k else None
 
 
 def _as_candidates(row: npt.NDArray[np.float32], ids: npt.NDArray[np.intp]) -> npt.NDArray[np.void]:

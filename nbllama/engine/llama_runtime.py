@@ -156,8 +156,9 @@ class LlamaRuntime:
         own = cast(LlamaSampler, sampler)
         narrow = worth_it(self.info.n_vocab, own.top_k)
         if guide is not None:
-            if narrow and isinstance(guide, BitGuide):
-                allowed = allowed_candidates(self.logits(row), guide.allowed(), own.top_k)
+            # Not `isinstance`: a protocol's looks at every member, which takes 0.1 ms when the caches are cold.
+            if narrow and hasattr(guide, "allowed"):
+                allowed = allowed_candidates(self.logits(row), cast(BitGuide, guide).allowed(), own.top_k)
                 if allowed is not None:
                     return choose(own.chain, allowed)
             guide.mask(self.logits(row))
