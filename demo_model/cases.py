@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from demo_model.chats import Chats, extraction
 from demo_model.demo.dialogues import DemoComposer
 from demo_model.demo.simple_draws import SimpleDraws
 from demo_model.dialogues import Composer, Mix
-from demo_model.draws import EVALUATION, Draws
+from demo_model.draws import EVALUATION, Draws, load
 from demo_model.judging import (
     Judge,
     calls_nothing,
@@ -81,7 +79,7 @@ def body(user: str, **other: Any) -> dict[str, Any]:
 
 
 def _read(name: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = yaml.safe_load((EVALUATION / name).read_text(encoding="utf-8"))
+    entries: list[dict[str, Any]] = load(name, EVALUATION)
     return entries
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from demo_model.draws import DATA, Draws
+from demo_model.draws import Draws, load
 from demo_model.tools import SLOT, distinct, fill
 
 ORDINARY, CODE, WHO, FOLLOW_UP = 0.6, 0.17, 0.09, 0.14
@@ -17,25 +14,25 @@ class Chats:
     """Draws from `chat.yaml`, `code.yaml`, `follow_ups.yaml` and what the model says of itself."""
 
     def __init__(self, identity: str) -> None:
-        self._identity = _load(f"identity_{identity}.yaml")
+        self._identity = load(f"identity_{identity}.yaml")
 
     def one(self, d: Draws) -> tuple[str, str]:
         """A question and its answer."""
-        entries = d.random.choices([_load("chat.yaml"), _load("code.yaml"), self._identity], [ORDINARY, CODE, WHO])[0]
+        entries = d.random.choices([load("chat.yaml"), load("code.yaml"), self._identity], [ORDINARY, CODE, WHO])[0]
         entry = d.one(entries)
         return str(d.one(entry["ask"])).strip(), str(d.one(entry["answers"])).strip()
 
     def dialogue(self, d: Draws) -> list[tuple[str, str]]:
         """One to three turns."""
         if d.often(FOLLOW_UP):
-            turns = [str(turn).strip() for turn in d.one(_load("follow_ups.yaml"))["turns"]]
+            turns = [str(turn).strip() for turn in d.one(load("follow_ups.yaml"))["turns"]]
             return list(zip(turns[::2], turns[1::2], strict=True))
         return [self.one(d) for _ in range(d.one([1, 1, 1, 1, 2]))]
 
 
 def extraction(d: Draws) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """A request to read an object from a text, the object, and its JSON schema."""
-    entry = d.one(_load("structured.yaml"))
+    entry = d.one(load("structured.yaml"))
     text = d.one(entry["texts"])
     say, set = (text["say"], text.get("set") or {}) if isinstance(text, dict) else (text, {})
     said: dict[str, str] = {}
@@ -58,9 +55,3 @@ def _property(spec: dict[str, Any], found: Any) -> dict[str, Any]:
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
     shown: dict[str, Any] = {"type": "number" if spec.get("type") == "number" else kinds[type(found)]}
     return shown | {"items": {"type": "string"}} if shown["type"] == "array" else shown
-
-
-@cache
-def _load(name: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
-    return entries

@@ -117,8 +117,10 @@ COMMON = frozenset(
 )
 
 
-def load(name: str) -> Any:
-    return yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
+@cache
+def load(name: str, folder: Path = DATA) -> Any:
+    """A file of the data, or of the evaluation."""
+    return yaml.safe_load((folder / name).read_text(encoding="utf-8"))
 
 
 @cache

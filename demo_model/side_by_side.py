@@ -17,11 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from benchmarks.servers import nbllama
 from demo_model.cases import body
-from demo_model.draws import EVALUATION
+from demo_model.draws import EVALUATION, load
 from demo_model.evaluate import ask
 from demo_model.judging import tells, text
 
@@ -34,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    prompts = yaml.safe_load((EVALUATION / "chat.yaml").read_text(encoding="utf-8"))
+    prompts = load("chat.yaml", EVALUATION)
     answers = {model: answered(model, prompts) for model in arguments.models}
     arguments.out.mkdir(parents=True, exist_ok=True)
     write(arguments.out, prompts, answers, random.Random(arguments.seed))

@@ -255,3 +255,9 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def train(trainer: Trainer[Any], checkpoint: Path, limits: Limits) -> None:
+    """A training command's work: the run, told line by line, and how it ended."""
+    done = trainer.run(checkpoint, limits, lambda line: print(line, flush=True))
+    print("the schedule is done" if done else f"paused: go on with --resume {checkpoint}", flush=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from demo_model.packing import Branch, Pack, Sample
 from demo_model.packing import pack as pack_samples
-from demo_model.smollm2.attention import Attention, Chunk, Heads, chunks
+from demo_model.smollm2.attention import Attention, Heads, Layout, chunks
 from demo_model.smollm2.kernels import RmsNorm, SwiGlu, fused
 
 ROW_STEP = 128
@@ -52,15 +52,6 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight.to(x.dtype).t()
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What every layer needs to know of a pack: who sees whom, and where each row stands."""
-
-    parts: list[Chunk]
-    cos: Tensor
-    sin: Tensor
 
 
 class Layer(nn.Module):

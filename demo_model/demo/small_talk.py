@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from demo_model.chats import Chats, _load
+from demo_model.chats import Chats
 from demo_model.demo import copying
-from demo_model.draws import Draws, words
+from demo_model.draws import Draws, load, words
 
 LONGEST, LONGEST_CODE = 110, 240
 ENTRIES, CODE_ENTRIES = 320, 24
@@ -34,9 +34,9 @@ class SmallTalk(Chats):
 
 @cache
 def _known() -> list[dict[str, Any]]:
-    chats = [entry for entry in _load("chat.yaml") if _short(entry, LONGEST)]
+    chats = [entry for entry in load("chat.yaml") if _short(entry, LONGEST)]
     step = max(1, len(chats) // ENTRIES)
-    return [*chats[::step], *[entry for entry in _load("code.yaml") if _short(entry, LONGEST_CODE)][:CODE_ENTRIES]]
+    return [*chats[::step], *[entry for entry in load("code.yaml") if _short(entry, LONGEST_CODE)][:CODE_ENTRIES]]
 
 
 def _short(entry: dict[str, Any], longest: int) -> bool:
@@ -46,9 +46,9 @@ def _short(entry: dict[str, Any], longest: int) -> bool:
 @cache
 def _essential() -> list[dict[str, Any]]:
     """Greetings, and the two questions that show what a model can do."""
-    both = [*_load("chat.yaml"), *_load("code.yaml")]
+    both = [*load("chat.yaml"), *load("code.yaml")]
     asked = [entry for entry in both if {PRIME, RECURSION} & {str(ask) for ask in entry["ask"]}]
-    return [*_load("chat.yaml")[:GREETINGS], *asked, *asked]
+    return [*load("chat.yaml")[:GREETINGS], *asked, *asked]
 
 
 def _count(d: Draws) -> tuple[str, str]:

@@ -12,7 +12,6 @@ the number of cores that nobody else uses; `nice -n 19` lets others go first.
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from demo_model.demo.optimizer import MuonAndAdam
 from demo_model.demo.stages import STAGES, StagedPacks, groups_of
 from demo_model.demo.tokenizer import Encoder, train_tokenizer
 from demo_model.packing import Pack, Packs
-from demo_model.training import Limits, Schedule, Trainer
+from demo_model.training import Limits, Schedule, Trainer, train
 
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -83,9 +82,7 @@ def trainer_of(args: argparse.Namespace) -> Trainer[Pack]:
 
 def main() -> None:
     args = arguments()
-    trainer = trainer_of(args)
-    done = trainer.run(args.out, Limits(args.minutes, args.checkpoint_minutes), partial(print, flush=True))
-    print("the schedule is done" if done else f"paused: go on with --resume {args.out}", flush=True)
+    train(trainer_of(args), args.out, Limits(args.minutes, args.checkpoint_minutes))
 
 
 if __name__ == "__main__":

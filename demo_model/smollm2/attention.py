@@ -44,6 +44,15 @@ class Chunk:
         return self.before + self.end - self.start
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What every layer needs to know of a pack: who sees whom, and where each row stands."""
+
+    parts: list[Chunk]
+    cos: Tensor
+    sin: Tensor
+
+
 def chunks(spans: Sequence[Span]) -> list[Chunk]:
     """The spans, cut into chunks of queries."""
     return [

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from demo_model.packing import Branch, Pack, Sample
 from demo_model.packing import pack as pack_samples
-from demo_model.smollm2.attention import Attention, Chunk, Heads, chunks
+from demo_model.smollm2.attention import Attention, Heads, Layout, chunks
 from demo_model.smollm2.kernels import RmsNorm, SwiGlu, TiedCrossEntropy
 
 Load = Callable[[str], Tensor]
@@ -113,15 +113,6 @@ class Linear(nn.Module):
         assert self.lora
         pairs = zip(self.a.split(self.lora.rank), self.b.split(self.outputs, 1), strict=True)
         return {name: (a.detach(), b.detach().t()) for name, (a, b) in zip(self.names, pairs, strict=True)}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What every layer needs to know of a pack: who sees whom, and where each row stands."""
-
-    parts: list[Chunk]
-    cos: Tensor
-    sin: Tensor
 
 
 class Layer(nn.Module):

@@ -24,7 +24,7 @@ from demo_model.packing import Pack, Packs
 from demo_model.smollm2.base import SHA256, find_base
 from demo_model.smollm2.model import Lora, SmolLM2
 from demo_model.smollm2.tokenizer import Encoder
-from demo_model.training import Limits, Schedule, Trainer
+from demo_model.training import Limits, Schedule, Trainer, train
 
 
 def arguments() -> argparse.Namespace:
@@ -78,9 +78,7 @@ def trainer_of(args: argparse.Namespace) -> Trainer[Pack]:
 
 def main() -> None:
     args = arguments()
-    trainer = trainer_of(args)
-    done = trainer.run(args.out, Limits(args.minutes, args.checkpoint_minutes), partial(print, flush=True))
-    print("the schedule is done" if done else f"paused: go on with --resume {args.out}", flush=True)
+    train(trainer_of(args), args.out, Limits(args.minutes, args.checkpoint_minutes))
 
 
 if __name__ == "__main__":
