@@ -103,9 +103,10 @@ def lowered(pattern: str, one: Request) -> str:
 
 def joined(first: Request, second: Request, d: Draws) -> str:
     """Two requests in one message."""
-    text = first.text.rstrip(".!?")
+    text = first.unended
     whole = first.text if first.text[-1:] in ".?!" else f"{text}."
-    lower = uncapitalised(first).rstrip(".!?") + "."
+    lower = uncapitalised(first)[: len(text)]
+    lower += "" if lower[-1:] in ".?!" else "."
     return str(d.one(TWO)).format(u=whole, a=text, l=lower, m=uncapitalised(second), v=second.text)
 
 

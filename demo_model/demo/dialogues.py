@@ -42,6 +42,8 @@ class DemoMix(Mix):
     long: float = 0.08
     length: float = 1.0
     branches: int = 6
+    beside: float = 0.0
+    pairs: float = 0.0
 
 
 COPYING = DemoMix(copying=0.7, long=0.0)
