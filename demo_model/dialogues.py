@@ -17,6 +17,7 @@ from demo_model.chats import Chats, extraction
 from demo_model.demo.made_tools import made_tool
 from demo_model.draws import Draws
 from demo_model.kinds import kind
+from demo_model.lookups import lookup
 from demo_model.schemas import styled
 from demo_model.tools import Family, Offer, Request, families, fill, fill_json, offer, request, said_for
 from demo_model.wording import (
@@ -41,6 +42,7 @@ from demo_model.wording import (
 
 Segment = tuple[str, bool]
 
+TOOLS = [1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6]
 SHELLS = {"run_shell"}
 # With one of these at hand hardly anything fits no tool.
 GENERAL = {"web_search", "encyclopedia", "run_python", "run_shell", "http_get", "http_request"}
@@ -60,7 +62,7 @@ class Mix:
 
     `optional`: requests that are drawn from those with an optional argument, where the tool has such; `beside`: with
     one that is added by its name; `pairs`: groups of which two dialogues differ in one thing; `made`: groups around a
-    tool that is made of words.
+    tool that is put together of words.
     """
 
     chat: float = 0.2
@@ -74,7 +76,7 @@ class Mix:
     optional: float = 0.45
     beside: float = 0.12
     pairs: float = 0.3
-    made: float = 0.2
+    made: float = 0.3
     thinking: float = 0.3
     branches: int = 5
 
@@ -109,8 +111,8 @@ class Composer:
 
     def offers(self, n: int | None = None) -> list[Offer]:
         """One to six tools; where there are several, near ones are among them more often than not."""
-        n = n or self.d.random.choice([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6])
-        first = made_tool(self.d) if self._makes(self.mix.made) else self.d.one(self.families)
+        n = n or self.d.random.choice([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6] if self.d.held_out else TOOLS)
+        first = self._made() if self._makes(self.mix.made) else self.d.one(self.families)
         chosen = [first]
         for _ in range(40):
             if len(chosen) == n:
@@ -123,7 +125,9 @@ class Composer:
             another = self.d.one(near) if near and self.d.often(0.55) else self.d.one(self.others)
             if first.domain == "made" and self.d.often(0.6):
                 another = made_tool(self.d, first.family if self.d.often(0.6) else None)
-            if another not in chosen:
+            elif first.domain == "lookups" and self.d.often(0.6):
+                another = lookup(self.d, chosen)
+            if another.key not in {one.key for one in chosen}:
                 chosen.append(another)
         made, names = [], set()
         for family in chosen:
@@ -136,6 +140,10 @@ class Composer:
             made = [one for one in made if one.family.domain != "computer" or one.family.key in SHELLS]
         self.d.random.shuffle(made)
         return made or self.offers(n)
+
+    def _made(self) -> Family:
+        """A tool that nobody wrote: those are too few to learn from that a schema has to be read."""
+        return lookup(self.d) if self.d.often(0.6) else made_tool(self.d)
 
     def _makes(self, share: float) -> bool:
         """Whether to do what only training does: an evaluation has the hand-written tools, plainly listed."""
