@@ -67,7 +67,7 @@ class Mix:
 
     chat: float = 0.2
     structured: float = 0.06
-    two: float = 0.15
+    two: float = 0.2
     none: float = 0.13
     incomplete: float = 0.03
     result: float = 0.42

@@ -112,8 +112,8 @@ def _words(entry: dict[str, Any]) -> dict[str, str]:
 
 
 def _parameters(entry: dict[str, Any], words: dict[str, str], asks: bool) -> dict[str, dict[str, Any]]:
-    source = {key: entry[key] for key in ("kind", "values") if key in entry}
-    it = {
+    source: dict[str, Any] = {key: entry[key] for key in ("kind", "values") if key in entry}
+    it: dict[str, Any] = {
         "names": [name.format(**words) for name in THING_NAMES],
         "required": True,
         "descriptions": [text.format(**words) for text in THING_DESCRIPTIONS],

@@ -70,6 +70,8 @@ def _described(one: Offer, slot: str, shown: dict[str, Any], d: Draws) -> dict[s
         example = said if isinstance(passed, str) and "enum" not in spec and "map" not in spec else passed
         shown["description"] = f"{shown['description'].rstrip('.')}{d.one([', e.g. ', ', such as ', ' (example: '])}"
         shown["description"] += f"{example})" if shown["description"].endswith("(example: ") else str(example)
+    if "enum" in shown and d.often(0.4):
+        shown["enum"] = d.random.sample(shown["enum"], len(shown["enum"]))
     if spec.get("kind") in FORMATS and d.often(0.3):
         shown["format"] = FORMATS[spec["kind"]]
     if "range" in spec and shown["type"] in ("integer", "number") and d.often(0.25):

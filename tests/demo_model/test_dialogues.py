@@ -272,3 +272,29 @@ def test_a_schema_in_another_style_means_the_same() -> None:
         assert one.slots.keys() == plain.slots.keys()
         assert set(one.schema["properties"]) == set(one.slots.values())
         assert len(one.schema.get("required", ())) == len(plain.schema.get("required", ()))
+
+
+NAMES = {
+    "city",
+    "country",
+    "person",
+    "company",
+    "product",
+    "song",
+    "artist",
+    "book",
+    "movie",
+    "dish",
+    "address",
+    "query",
+}
+NAMES |= {"topic", "message", "todo", "note", "event", "subject", "sentence", "phrase", "landmark", "ingredient"}
+
+
+def test_one_sees_where_a_value_ends() -> None:
+    """Of two strings side by side, at least one can be told by its looks."""
+    for family in families():
+        for say, _ in family.requests:
+            for first, second in re.findall(r"<(\w+)> (?=<(\w+)>)", say):
+                specs = [family.parameters[slot] for slot in (first, second)]
+                assert any("values" not in spec and spec.get("kind") not in NAMES for spec in specs), say
