@@ -45,6 +45,7 @@ Segment = tuple[str, bool]
 
 TOOLS = [1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6]
 SHELLS = {"run_shell"}
+SHELL_DOMAINS = {"computer", "builders"}
 # With one of these at hand hardly anything fits no tool.
 GENERAL = {"web_search", "encyclopedia", "run_python", "run_shell", "http_get", "http_request"}
 
@@ -138,7 +139,7 @@ class Composer:
                 made.append(one)
         if {one.family.key for one in made} & SHELLS:
             # A shell can do what most tools of a computer do: beside it no other is the only right one.
-            made = [one for one in made if one.family.domain != "computer" or one.family.key in SHELLS]
+            made = [one for one in made if one.family.domain not in SHELL_DOMAINS or one.family.key in SHELLS]
         self.d.random.shuffle(made)
         return made or self.offers(n)
 
