@@ -36,7 +36,9 @@ class Loader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What a request needs of a model; the runtime itself belongs to the engine thread."""
+    """What a request needs of a model; the runtime itself belongs to the engine thread.
+
+    `control` are the ids of its control tokens."""
 
     source: ModelSource
     info: RuntimeInfo
@@ -44,6 +46,7 @@ class LoadedModel:
     template: ChatTemplate
     generated: GeneratedIds
     grammars: LazyGrammars
+    control: frozenset[int]
 
 
 @dataclass(slots=True)
@@ -268,7 +271,7 @@ def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedMod
     template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control, format=given)
     generated = GeneratedIds(runtime.vocabulary.piece, control.values())
     grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
-    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars)
+    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars, frozenset(control.values()))
 
 
 def _threads_for(path: Path) -> int | None:
