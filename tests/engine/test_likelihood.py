@@ -281,6 +281,7 @@ def test_a_preempted_answer_is_told_whole() -> None:
 
     for job in jobs:
         assert [one.raw is not None for one in told(job)] == [True] * 40
+        assert sum(len(outcome.likelihoods) for outcome in job.outcomes if isinstance(outcome, Reread)) == 2
     works = [job.ending.work for job in jobs if isinstance(job.ending, Finished)]
     assert sum(work.prefill_tokens for work in works) > 2 * len(prompt), "nobody was preempted"
     loop.close()

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from nbllama.engine import reuse
-from nbllama.engine.jobs import Finished, Started, Tokens
+from nbllama.engine.jobs import Finished, Job, Started, Tokens
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.reuse import Forgotten, Reuse
 from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
-from tests.engine.harness import Collected, submit, wait
+from nbllama.engine.sequence import Sequence
+from tests.engine.harness import GREEDY, Collected, submit, wait
 
 Start = Callable[..., EngineLoop]
 
@@ -105,6 +106,7 @@ def test_it_comes_back_from_memory(start: Start) -> None:
 
     assert again.cached >= 99
     assert why(again).source == "memory"
+    assert why(ask(loop, "d", [*prompt(1), 65])).source == "idle sequence"
 
 
 def test_an_evicted_one_is_missed_by_name(start: Start) -> None:
@@ -185,6 +187,24 @@ def test_the_work_of_a_job_is_counted(start: Start) -> None:
     told = [outcome.work for outcome in job.outcomes if isinstance(outcome, Tokens)]
     assert [tuple(work) for work in told] == [(100, 4, 0), (100, 4, 1), (100, 4, 2)]
     assert [progress.prefilled for progress in job.progress if not progress.position] == [32, 64, 96]
+
+
+def test_what_is_computed_again_is_prefill() -> None:
+    job = Job("a", "me", tuple(prompt(1)), 64, GREEDY, lambda _: None)
+    sequence = Sequence(job, order=1)
+
+    def computes(until: int) -> tuple[int, ...]:
+        start, sequence.computed = sequence.computed, until
+        sequence.count(start)
+        return tuple(sequence.work)
+
+    assert [computes(60), computes(100), computes(101), computes(104)] == [
+        (60, 1, 0), (100, 2, 0), (100, 2, 1), (100, 2, 2)
+    ]  # fmt: skip
+    sequence.computed = 0
+    assert [computes(90), computes(102), computes(105), computes(106)] == [
+        (190, 3, 2), (202, 4, 2), (204, 5, 2), (204, 5, 3)
+    ]  # fmt: skip
 
 
 def test_times_are_those_of_the_engine_and_in_order(start: Start) -> None:
