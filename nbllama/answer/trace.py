@@ -17,7 +17,7 @@ from nbllama.wire.records import SCHEMA_VERSION, TRACES_OFF, RequestRecord
 LARGEST_SHARE = 4
 """One record may take this part of all bytes (1/4): a huge request must not drive all others out."""
 COMPARED = 16
-"""A prompt is compared with so many earlier ones: those of an agent and its side questions."""
+"""A prompt is compared with so many earlier ones, an agent's and its side questions: 0.6 ms for 30,000 tokens each."""
 CUT = "this trace was too large to keep whole: {} left out"
 
 
