@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +65,9 @@ class Calls(View):
         found = []
         for step in self.steps:
             if str(step.get("decision", "")).startswith(FAILED):
-                found.append(_failure(self.raw, step["start"], step["end"]))
+                found.append(_no_call(self.raw, step["start"], step["end"]))
+            elif "ToolStart" in str(step.get("pieces")):
+                found += _bad_arguments(self.raw, step["start"], step["end"])
         return found
 
     def rows(self) -> list[Row]:
@@ -159,20 +162,48 @@ def _legend() -> str:
     return f'<div style="margin:4px 0">{chips} events: their numbers in the view of events</div>'
 
 
-def _failure(raw: str, start: int, end: int) -> Failure:
+def _no_call(raw: str, start: int, end: int) -> Failure:
     """The character where reading ended; in a call of JSON the one where the JSON breaks."""
     text = raw[max(start, 0) : max(end, 0)]
-    brace = text.find("{")
-    at, why = end, "what follows is no call of this model's format"
-    if brace >= 0:
-        try:
-            json.JSONDecoder().raw_decode(raw, max(start, 0) + brace)
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, json.JSONDecodeError):
-                at, why = error.pos, f"its JSON breaks there ({error.msg[:1].lower()}{error.msg[1:]})"
-    found = repr(raw[at : at + 1]) if at < len(raw) else "the end of the answer"
-    sentence = f"A call that begins at character {start} could not be read: at character {at} stands {found}; {why}."
+    at, why = end, "what was read up to there is no call of an offered tool in this model's format"
+    broken = _breaks(raw, max(start, 0) + text.find("{")) if "{" in text else None
+    if broken is not None:
+        at, why = broken.pos, f"its JSON breaks there ({broken.msg})"
+    sentence = (
+        f"A call that begins at character {start} could not be read: at character {at} stands {_at(raw, at)}; {why}."
+    )
     return Failure(start, at, text, f"{sentence} It stayed text.")
+
+
+def _bad_arguments(raw: str, start: int, end: int) -> list[Failure]:
+    """A call that was announced before its arguments turned out to be no JSON."""
+    text = raw[max(start, 0) : max(end, 0)]
+    json_call = _JSON_CALL.search(text)
+    broken = _breaks(raw, max(start, 0) + json_call.start()) if json_call else None
+    if broken is None:
+        return []
+    sentence = (
+        f"A call that begins at character {start} was read as one, but its JSON breaks at character {broken.pos}, "
+        f"where {_at(raw, broken.pos)} stands ({broken.msg}): its input cannot be used."
+    )
+    return [Failure(start, broken.pos, text, sentence)]
+
+
+_JSON_CALL = re.compile(r"""\{\s*"(?:name|arguments|parameters|function)"\s*:""")
+
+
+def _breaks(text: str, at: int) -> json.JSONDecodeError | None:
+    try:
+        json.JSONDecoder().raw_decode(text, at)
+    except json.JSONDecodeError as error:
+        return error
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _at(raw: str, at: int) -> str:
+    return repr(raw[at]) if at < len(raw) else "the end of the answer"
 
 
 def _place(raw: str, failure: Failure) -> str:

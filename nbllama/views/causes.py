@@ -50,7 +50,7 @@ def _nothing(comparison: Comparison) -> Cause:
 
 def _eviction(comparison: Comparison) -> Cause | None:
     n = comparison.not_kept
-    if n <= max(1, comparison.shared // 10):
+    if n <= max(1, comparison.shared // 10) or _other_model(comparison):
         return None
     reuse = comparison.after.mapping("reuse")
     said = f" The engine says: {reuse['reason']}." if isinstance(reuse.get("reason"), str) and reuse["reason"] else ""
@@ -183,6 +183,18 @@ def _settings(comparison: Comparison) -> Cause | None:
     )
 
 
+def _turn_end(comparison: Comparison) -> Cause | None:
+    spans = comparison.before.spans
+    end = max((stop for _, stop, origin in spans if origin.kind != "template"), default=None)
+    if end is None or not end <= comparison.place < len(comparison.before.text("prompt")):
+        return None
+    return Cause(
+        "turn_end",
+        "Only the last words of the earlier prompt differ, where the template ended a turn and opened the model's.",
+        "Nothing to change: a turn that goes on, or is over, is written in another way, and the loss is a few tokens.",
+    )
+
+
 def _template(comparison: Comparison) -> Cause | None:
     first, second = comparison.requests()
     same = all(first.get(name) == second.get(name) for name in ("system", "tools"))
@@ -256,6 +268,7 @@ _KNOWN: tuple[Callable[[Comparison], Cause | None], ...] = (
     _thinking,
     _system,
     _settings,
+    _turn_end,
     _template,
     _history,
     _answer,
@@ -266,7 +279,8 @@ _KNOWN: tuple[Callable[[Comparison], Cause | None], ...] = (
 def _next_kind(comparison: Comparison) -> str:
     """The kind of what comes next where the prompts part inside the template's words: it may have been written anew."""
     spans = comparison.after.spans
-    return next((origin.kind for start, _, origin in spans if start >= comparison.place), "")
+    behind = (origin.kind for start, _, origin in spans if start >= comparison.place and origin.kind != "template")
+    return next(behind, "")
 
 
 def _moved_system(comparison: Comparison) -> int | None:

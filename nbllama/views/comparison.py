@@ -133,7 +133,9 @@ def _origin_at(reading: Reading, place: int) -> Origin | None:
 
 
 def _first_message(reading: Reading) -> int | None:
-    return next((start for start, _, origin in reading.spans if origin.message is not None), None)
+    # A system message of the conversation may have been moved to the front: it is not where the messages begin.
+    spans = reading.spans
+    return next((start for start, _, origin in spans if origin.message is not None and origin.kind != "system"), None)
 
 
 def _line_at(text: str, place: int) -> str:

@@ -61,7 +61,7 @@ class _Drawing:
             kind = name.partition(": ")[2]
             self._block(top, self._x(events[0][0]), self._x(events[-1][0]), look_of(_LOOKS.get(kind, kind)))
         step = max(1, -(-len(events) // MOST_MARKS))
-        for time, event in [*events[::step], events[-1]]:
+        for time, event in [*events[::step], *events[-1:]]:
             self._mark(top, self._x(time), str(event.get("type")))
 
     def _block(self, top: float, left: float, right: float, look: Look) -> None:
