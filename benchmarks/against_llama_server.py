@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers import HEADERS, llama_server, nbllama
+from benchmarks.servers import HEADERS, llama_server, nbllama
 
 WORDS = (
     "river",

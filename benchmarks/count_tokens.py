@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from servers import HEADERS, nbllama
+from benchmarks.servers import HEADERS, nbllama
 
 PROMPT = "Write a Python function to check if a number is prime"
 

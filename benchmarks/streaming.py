@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from servers import HEADERS, llama_server, nbllama
+from benchmarks.servers import HEADERS, llama_server, nbllama
 
 PROMPT = "Write a Python function to check if a number is prime"
 

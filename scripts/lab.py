@@ -21,10 +21,12 @@ from jupyter_core.paths import jupyter_runtime_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = "notebooks/00_welcome.ipynb"
+REAL_MODEL = "smollm2"
 
 
 def main() -> int:
     browser = has_browser()
+    choose_model()
     # The terminal sends Ctrl-C to both; JupyterLab asks whether it is meant, and this waits for the answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with subprocess.Popen(command(browser), cwd=ROOT, preexec_fn=restore_interrupt) as server:
@@ -33,6 +35,26 @@ def main() -> int:
         if info is not None:
             print(greeting(info, browser), file=sys.stderr, flush=True)
         return server.wait()
+
+
+def choose_model() -> None:
+    """A real model where one is here and nobody has chosen another; else says how to get one."""
+    from nbllama.answer.model_sources import ModelError, better_than_demo, resolve
+    from nbllama.worker.errors import SettingsError
+    from nbllama.worker.settings import is_set
+
+    try:
+        if is_set("model", os.environ):
+            return
+        resolve(REAL_MODEL)
+    except SettingsError:
+        # The worker will say it, with the name of the file.
+        return
+    except ModelError:
+        print(f"nbllama: {better_than_demo()}", file=sys.stderr, flush=True)
+    else:
+        # A variable, because kernels and the worker that they start have it too.
+        os.environ["NBLLAMA_MODEL"] = REAL_MODEL
 
 
 def command(browser: bool) -> list[str]:

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Library → the only places that may import it.
 DOORS: dict[str, set[str]] = {
-    "llama_cpp": {"engine/llama_runtime.py", "engine/llama_sampler.py", "engine/llama_vocabulary.py"},
+    "llama_cpp": {f"engine/llama_{name}.py" for name in ("adapter", "runtime", "sampler", "vocabulary")},
     "llguidance": {"chat/grammar.py"},
     "jinja2": {"chat"},
     "pydantic": {"wire"},

@@ -27,6 +27,7 @@ python3 -m venv "$scratch/full"
 grep -q 'nbllama.*OK' "$scratch/extensions"
 here=$PWD
 (cd / && "$scratch/full/bin/python" "$here/.ci/installed.py" "$scratch/full/bin/nbllama" "$scratch/run2")
+(cd / && "$scratch/full/bin/python" -c 'from nbllama.answer.published_models import SMOLLM2 as it; it.adapter.chat_template()')
 
 # And nothing is left of it after stop, clean and uninstall.
 (cd / && export HOME=$scratch/home NBLLAMA_RUNTIME_DIR=$scratch/run2 && mkdir "$HOME" &&

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from nbllama.answer.generated import GeneratedIds
 from nbllama.answer.guiding import LazyGrammars
-from nbllama.answer.model_sources import ModelError, ModelSource, resolve
+from nbllama.answer.loading import Loader
+from nbllama.answer.model_sources import ModelError, ModelSource, better_than_demo, resolve
 from nbllama.chat.format import from_data
 from nbllama.chat.template import ChatTemplate
-from nbllama.engine.errors import EngineStopped, LoadFailed
-from nbllama.engine.library_trial import crashes_with_amx
+from nbllama.engine.errors import EngineStopped
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Runtime, RuntimeInfo, Vocabulary
-from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
 from nbllama.wire.answers import model_info
 from nbllama.wire.errors import InvalidRequest, NotFound
 
 State = Literal["unloaded", "loading", "loaded", "failed"]
-
-
-class Loader(Protocol):
-    """Turns a source into a runtime; blocks, so it is called in a thread. Passes on what `progress` raises."""
-
-    def __call__(self, source: ModelSource, ctx: int | None, progress: Callable[[float], None]) -> Runtime: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,42 +214,29 @@ async def _outcome(task: asyncio.Task[LoadedModel]) -> LoadedModel:
         raise
 
 
-def load_runtime(n_threads: int | None, trial_memory: Path | None = None) -> Loader:
-    """The loader for real: GGUF files by llama.cpp, scripts by the scripted runtime.
-
-    `trial_memory` is the file that keeps how this build's trial ended; without one there is no trial."""
-
-    def load(source: ModelSource, ctx: int | None, progress: Callable[[float], None]) -> Runtime:
-        if source.kind == "scripted":
-            script = Script.load(source.path)
-            return ScriptedRuntime(replace(script, n_ctx=ctx) if ctx is not None else script)
-        _check_memory(source.path)
-        # Imported here: a worker that serves a script needs no llama.cpp, and a missing one is said by name.
-        try:
-            from nbllama.engine import llama_runtime
-        except ImportError as error:
-            raise LoadFailed(f"llama-cpp-python is not installed in the worker's environment ({error})") from error
-        llama_runtime.initialise()
-        threads = n_threads or _threads_for(source.path)
-        without = trial_memory is not None and crashes_with_amx(
-            llama_runtime.system_info(), llama_runtime.library_file(), resolve("demo").path, trial_memory
-        )
-        options = llama_runtime.LlamaOptions(n_ctx=ctx, n_threads=threads, extra_buffers=not without)
-        return llama_runtime.LlamaRuntime.load(source.path, source.id, options, progress=progress)
-
-    return load
-
-
 def info_of(entry: Entry) -> dict[str, Any]:
-    """A model as the API's ModelInfo."""
+    """A model as the API's ModelInfo, with our own facts in `nbllama` where an adapter is laid on it."""
     model = entry.model
-    return model_info(
+    adapter = _adapter_facts(entry)
+    info = model_info(
         id=entry.source.id,
-        display_name=model.info.metadata.get("general.name", entry.source.id) if model else entry.source.id,
+        display_name=_display_name(entry),
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.created)),
         max_input_tokens=model.info.n_ctx if model else None,
         thinking=model.template.supports_thinking if model else None,
     )
+    return info if adapter is None else info | {"nbllama": {"adapter": adapter}}
+
+
+def _display_name(entry: Entry) -> str:
+    published, model = entry.source.published, entry.model
+    if published is not None:
+        return f"{published.name} + {published.adapter.name}" if published.adapter else published.name
+    return model.info.metadata.get("general.name", entry.source.id) if model else entry.source.id
+
+
+def _adapter_facts(entry: Entry) -> dict[str, Any] | None:
+    return entry.source.adapter.facts() if entry.source.adapter else None
 
 
 def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedModel:
@@ -269,42 +247,6 @@ def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedMod
     generated = GeneratedIds(runtime.vocabulary.piece, control.values())
     grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
     return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars)
-
-
-def _threads_for(path: Path) -> int | None:
-    # Below some ten million parameters the barriers between threads cost more than a second core brings (measured:
-    # the 5 MB demo model answers at about 2,000 tokens/s with one thread).
-    return 1 if path.stat().st_size < 20_000_000 else None
-
-
-def _check_memory(path: Path) -> None:
-    """Refuses a file that plainly does not fit, before the machine starts to swap. Raises LoadFailed with numbers."""
-    try:
-        needed = path.stat().st_size
-        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
-    except (OSError, ValueError, AttributeError):
-        return
-    if needed > available:
-        raise LoadFailed(f"{path} needs {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free")
-
-
-def default_cache_bytes() -> int:
-    """How much a model's prefixes may take outside its cells: an eighth of the machine's memory, at most 2 GiB."""
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        return 1 << 30
-    return min(2 << 30, total // 8)
-
-
-def _page_cache() -> int:
-    """Bytes of file cache, which the kernel gives back. 0 where /proc does not tell."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return 0
-    fields = dict(line.split(":", 1) for line in text.splitlines())
-    return int(fields.get("Cached", "0 kB").split()[0]) * 1024
 
 
 def _status(entry: Entry, *, is_default: bool) -> dict[str, Any]:
@@ -321,6 +263,9 @@ def _status(entry: Entry, *, is_default: bool) -> dict[str, Any]:
         "size_bytes": info.size_bytes if info else None,
         "device": info.device if info else None,
         "build": info.build if info else None,
+        "adapter": _adapter_facts(entry),
+        "hint": better_than_demo() if entry.source.id == "demo" else None,
         "supports_tools": entry.model.template.supports_tools if entry.model else None,
+        "supports_thinking": entry.model.template.supports_thinking if entry.model else None,
         "warnings": [*entry.model.info.warnings, *entry.model.template.warnings] if entry.model else [],
     }

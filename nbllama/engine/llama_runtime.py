@@ -1,4 +1,4 @@
-"""The contract, by llama.cpp: with llama_vocabulary.py and llama_sampler.py the only files that import llama_cpp.
+"""The contract, by llama.cpp: with llama_{adapter,vocabulary,sampler}.py the only files that import llama_cpp.
 
 Over the low-level API, because the binding's high-level class cannot batch. All calls go through ctypes' CDLL, which
 releases the GIL: decode, load and tokenise run beside the event loop.
@@ -6,6 +6,7 @@ releases the GIL: decode, load and tokenise run beside the event loop.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -21,7 +22,9 @@ import numpy.typing as npt
 from nbllama.engine.abort_flag import AbortFlag
 from nbllama.engine.candidates import candidates, worth_it
 from nbllama.engine.errors import DecodeAborted, DecodeFailed, EngineError, LoadFailed, NoCells
+from nbllama.engine.gguf_file import check_file
 from nbllama.engine.library_trial import WARNING
+from nbllama.engine.llama_adapter import LoraFile, load_adapter, use_adapter
 from nbllama.engine.llama_sampler import LlamaSampler, choose
 from nbllama.engine.llama_vocabulary import LlamaVocabulary
 from nbllama.engine.runtime import Row, RuntimeInfo, Sampler
@@ -38,7 +41,7 @@ _interrupted: set[int] = set()
 class LlamaOptions:
     """How to load. `n_ctx` None = 8,192 or what the model was trained for, the smaller.
 
-    `extra_buffers`: weights may be repacked for the processor."""
+    `extra_buffers`: weights may be repacked for the processor. `adapter` is laid on the model for good."""
 
     n_ctx: int | None = None
     n_threads: int | None = None
@@ -47,6 +50,7 @@ class LlamaOptions:
     flash_attention: bool = True
     f32_cells: bool = False
     extra_buffers: bool = True
+    adapter: LoraFile | None = None
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes' CFUNCTYPE object
@@ -100,15 +104,22 @@ class LlamaRuntime:
         Raises LoadFailed with the file's name and the reason.
         """
         check_file(path)
-        model = _load_model(path, progress, extra_buffers=options.extra_buffers)
-        trained = int(llama_cpp.llama_model_n_ctx_train(model))
-        n_ctx = options.n_ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
-        context = llama_cpp.llama_init_from_model(model, _context_params(options, n_ctx))
-        if not context:
-            llama_cpp.llama_model_free(model)
-            raise LoadFailed(f"{path} was loaded, but there is no room for a context of {n_ctx} tokens")
-        vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(model))
-        info = _describe(model, context, name, options, n_ctx=n_ctx, vocabulary=vocabulary)
+        with contextlib.ExitStack() as undo:
+            model = _load_model(path, progress, extra_buffers=options.extra_buffers)
+            undo.callback(llama_cpp.llama_model_free, model)
+            # Before the context, which makes room for the adapters that its model has.
+            adapter = load_adapter(model, options.adapter) if options.adapter else None
+            trained = int(llama_cpp.llama_model_n_ctx_train(model))
+            n_ctx = options.n_ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
+            context = llama_cpp.llama_init_from_model(model, _context_params(options, n_ctx))
+            if not context:
+                raise LoadFailed(f"{path} was loaded, but there is no room for a context of {n_ctx} tokens")
+            undo.callback(llama_cpp.llama_free, context)
+            if adapter:
+                use_adapter(context, adapter)
+            vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(model))
+            info = _describe(model, context, name, options, n_ctx=n_ctx, vocabulary=vocabulary)
+            undo.pop_all()
         return cls(model, context, info, vocabulary)
 
     def decode(self, rows: Sequence[Row]) -> None:
@@ -195,17 +206,6 @@ def _bytes_of(cells: npt.NDArray[np.uint8]) -> Any:
     return cells.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
-def check_file(path: Path) -> None:
-    """Raises LoadFailed unless `path` is a readable file that begins like a GGUF."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise LoadFailed(f"cannot read {path}: {error.strerror or error}") from error
-    if magic != b"GGUF":
-        raise LoadFailed(f"{path} is not a GGUF file")
-
-
 def _load_model(path: Path, progress: Callable[[float], None], *, extra_buffers: bool) -> Any:
     params = llama_cpp.llama_model_default_params()
     params.use_extra_bufts = extra_buffers
@@ -253,7 +253,8 @@ def _describe(
     model: Any, context: Any, name: str, options: LlamaOptions, *, n_ctx: int, vocabulary: LlamaVocabulary
 ) -> RuntimeInfo:
     vocab = llama_cpp.llama_model_get_vocab(model)
-    template = llama_cpp.llama_model_chat_template(model, None)
+    raw = llama_cpp.llama_model_chat_template(model, None)
+    template = raw.decode("utf-8", errors="replace") if raw else None
     whole = bool(llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
     return RuntimeInfo(
         name=name,
@@ -267,13 +268,14 @@ def _describe(
         can_share=not whole,
         n_params=int(llama_cpp.llama_model_n_params(model)),
         size_bytes=int(llama_cpp.llama_model_size(model)),
-        chat_template=template.decode("utf-8", errors="replace") if template else None,
+        chat_template=options.adapter.chat_template if options.adapter else template,
         bos=vocabulary.text_of(int(llama_cpp.llama_vocab_bos(vocab))),
         eos=vocabulary.text_of(int(llama_cpp.llama_vocab_eos(vocab))),
         device=_device(context),
         build=llama_cpp.llama_print_system_info().decode(errors="replace").strip(" |"),
         metadata=_metadata(model),
         warnings=() if options.extra_buffers else (WARNING,),
+        adapter=options.adapter.info() if options.adapter else None,
     )
 
 

@@ -13,6 +13,15 @@ from nbllama.engine.sampling import SamplingSettings
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """A LoRA adapter that is laid on a model. `size_bytes` of its file; `base_sha256` of the one file that it fits."""
+
+    name: str
+    size_bytes: int
+    base_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeInfo:
     """Facts about a loaded model. Sizes in bytes, contexts in tokens. `n_cells` is shared by all sequences.
 
@@ -35,6 +44,7 @@ class RuntimeInfo:
     build: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    adapter: AdapterInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

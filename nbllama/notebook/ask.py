@@ -161,6 +161,15 @@ def size_of(model: dict[str, Any]) -> str:
     return ""
 
 
+def adapter_of(model: dict[str, Any]) -> str:
+    """What is laid on a model, from its entry in the worker's status; empty where nothing is."""
+    adapter = model.get("adapter")
+    if not adapter:
+        return ""
+    size = f"{adapter['size_bytes'] / 1e6:.1f} MB, " if adapter.get("size_bytes") else ""
+    return f"adapter {adapter['name']} ({size}for the base {adapter['base_sha256'][:8]}…)"
+
+
 def _size(trace: Trace | None, model: str) -> str:
     # What only decorates must not fail a cell that has its answer.
     with contextlib.suppress(ApiError, WorkerError):

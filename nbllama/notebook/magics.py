@@ -21,10 +21,11 @@ from traitlets import Int, Unicode
 from nbllama.errors import NbllamaError
 from nbllama.notebook import claude_code
 from nbllama.notebook.answer_view import waiting_text
-from nbllama.notebook.ask import Asking, Question, size_of
+from nbllama.notebook.ask import Asking, Question, adapter_of, size_of
 from nbllama.notebook.connect import claude_text, connect_text
 from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen
 from nbllama.notebook.errors import AskError
+from nbllama.notebook.getting import get_model
 from nbllama.notebook.jupyter_server import server_help
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.trace import as_message
@@ -44,6 +45,7 @@ HELP = """\
 %llama status      what runs
 %llama models      which models there are
 %llama load REF    load another: demo, smollm2, or the path of a .gguf file
+%llama get NAME    fetch one that is not here yet: smollm2
 %llama stop        end the worker (it starts again when you ask)
 %llama connect     the lines for curl, the SDKs and Claude Code, tried
 %llama claude FORM the variables for Claude Code: sh, powershell or settings
@@ -65,7 +67,7 @@ class NbllamaMagics(Magics):
     @argument("-s", "--system", help="a system prompt")
     @argument("--thinking", action="store_true", help="let the model think first")
     @argument("-o", "--output", metavar="NAME", help="keep the answer, the SDK's Message, as the variable NAME")
-    @argument("command", nargs="*", help="as %%llama: status, models, load REF, stop, help")
+    @argument("command", nargs="*", help="as %%llama: status, models, load REF, get NAME, stop, help")
     @line_cell_magic
     def llama(self, line: str, cell: str | None = None) -> None:
         """Ask the local model: `%%llama` with the prompt below it. `%llama help` shows everything."""
@@ -155,13 +157,13 @@ def run_command(words: list[str]) -> None:
     command = _COMMANDS.get(name)
     if command is None:
         raise UsageError(
-            f"%llama {name}: there is status, models, load REF, stop, connect, claude, help (and %%llama to ask)"
+            f"%llama {name}: there is status, models, load REF, get NAME, stop, connect, claude, help "
+            "(and %%llama to ask)"
         )
     if name == "claude" and rest in ([], *([form] for form in claude_code.FORMS)):
         rest = rest or ["sh"]
-    elif len(rest) != (1 if name == "load" else 0):
-        raise UsageError("%llama load REF: demo, smollm2, or the path of a .gguf file" if name == "load" else
-                         f"%llama {name}: takes nothing more")  # fmt: skip
+    elif len(rest) != (1 if name in _ONE_WORD else 0):
+        raise UsageError(_ONE_WORD.get(name, f"%llama {name}: takes nothing more"))
     try:
         print(visible(command(*rest)))
     except NbllamaError as error:
@@ -188,6 +190,7 @@ def _worker_status() -> str:
         f"{status['requests_waiting']} waiting",
     ]
     lines += [f"model       {_model_line(model)}" for model in status["models"]]
+    lines += [f"hint        {model['hint']}" for model in status["models"] if model.get("hint")]
     lines += [f"warning     {warning}" for model in status["models"] for warning in model.get("warnings", [])]
     lines += [f"built with  {model['build']}" for model in status["models"] if model.get("build")]
     lines += [f"request     {request.get('model')}: {_progress(request)}" for request in status.get("requests", [])]
@@ -206,7 +209,9 @@ def _models() -> str:
     # Refused with the reason if the default is no model; status passes over that.
     connection.request_json(endpoint, "GET", "/v1/models")
     models = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
-    return "\n".join(_model_line(model) for model in models)
+    return "\n".join(
+        [_model_line(model) for model in models] + [model["hint"] for model in models if model.get("hint")]
+    )
 
 
 def _load(ref: str) -> str:
@@ -230,14 +235,21 @@ def _model_line(model: dict[str, Any]) -> str:
     context = f"context {model['n_ctx']:,} tokens" if model.get("n_ctx") else ""
     default = "default" if model.get("default") else ""
     state = f"loading {model.get('load', 0):.0%}" if model["state"] == "loading" else model["state"]
-    parts = [model["id"], state, size_of(model), context, model.get("device") or "", default, model.get("error") or ""]
+    parts = [model["id"], state, size_of(model), adapter_of(model), context]
+    parts += [model.get("device") or "", default, model.get("error") or ""]
     return ", ".join(part for part in parts if part)
 
+
+_ONE_WORD = {
+    "load": "%llama load REF: demo, smollm2, or the path of a .gguf file",
+    "get": "%llama get NAME: smollm2",
+}
 
 _COMMANDS: dict[str, Callable[..., str]] = {
     "status": _status,
     "models": _models,
     "load": _load,
+    "get": lambda name: get_model(name, _say),
     "stop": _stop,
     "connect": connect_text,
     "claude": claude_text,

@@ -75,6 +75,12 @@ def load_settings(
     return Settings(**_held(values, system))
 
 
+def is_set(name: str, env: Mapping[str, str]) -> bool:
+    """Whether a file or a variable names this setting, so that nobody else should choose. Raises SettingsError."""
+    path = [*paths.jupyter_config_path(), *paths.SYSTEM_CONFIG_PATH]
+    return name in _from_files(path) | _from_environment(env)
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("not a text")

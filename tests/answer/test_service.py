@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nbllama.answer.answer_request import Answer
-from nbllama.answer.model_catalog import Loader
+from nbllama.answer.loading import Loader
 from nbllama.answer.model_sources import ModelSource
 from nbllama.answer.service import Service, ServiceSettings
 from nbllama.engine.errors import EngineStopped

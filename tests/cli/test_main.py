@@ -45,7 +45,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
 def test_an_error_is_one_line_on_standard_error() -> None:
     ended = run("models", "get", "no-such-model")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "nbllama: there is no model 'no-such-model' to get; there are: smollm2\n"
+    assert ended.stderr == "nbllama: there is no model 'no-such-model' to get; there are: smollm2, smollm2:base\n"
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

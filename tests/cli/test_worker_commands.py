@@ -26,6 +26,8 @@ MODEL = {
     "device": "CPU, 2 threads",
     "build": "CPU : AVX2 = 1",
     "path": "/models/demo.gguf",
+    "adapter": {"name": "tools", "size_bytes": 6_532_032, "base_sha256": "c0ffee12" * 8},
+    "hint": "a real model is to be had",
     "error": None,
 }
 LOADING_MODEL = {"id": "big", "state": "loading", "load": 0.42, "default": False, "device": None, "build": None}
@@ -116,7 +118,9 @@ def test_status_for_people(worker: FakeWorker, capsys: pytest.CaptureFixture[str
     assert main(["status"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"worker {os.getpid()} (nbllama {__version__}): up 1 h 6 min, 310 MB, 1,234 requests (2 running, 1 waiting)",
-        "  demo, loaded, 5.2 MB, context 8,192 tokens, CPU, 2 threads, default",
+        "  demo, loaded, 5.2 MB, adapter tools (6.5 MB, for the base c0ffee12…), context 8,192 tokens, CPU, 2 threads, "
+        "default",
+        "    a real model is to be had",
         "    built with: CPU : AVX2 = 1",
         "  broken, failed, no such tensor",
         "  big, loading 42%",

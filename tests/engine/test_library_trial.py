@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbllama.answer import model_catalog
+from nbllama.answer import loading
 from nbllama.answer.model_sources import resolve
 from nbllama.engine import library_trial, llama_runtime
 from nbllama.engine.library_trial import crashes_with_amx
@@ -48,7 +48,7 @@ def test_a_failed_trial_loads_without_extra_buffers_and_says_so(
 ) -> None:
     monkeypatch.setattr(llama_runtime, "system_info", lambda: AMX)
     monkeypatch.setattr(library_trial, "_command", lambda _: DIES)
-    load = model_catalog.load_runtime(None, tmp_path / "memory")
+    load = loading.load_runtime(None, tmp_path / "memory")
     runtime = load(resolve("demo"), 256, lambda _: None)
     try:
         assert runtime.info.warnings == (library_trial.WARNING,)

@@ -55,3 +55,25 @@ def write_tiny_llama(path: Path, vocabulary_from: Path, *, seed: int = 0, width:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_tiny_adapter(
+    path: Path, *, seed: int = 1, width: int = 64, layers: int = 2, rank: int = 4, base_sha256: str | None = None
+) -> Path:
+    """A random LoRA adapter for the attention of a tiny llama, large enough to change what it says. Returns `path`."""
+    rng = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    if base_sha256 is not None:
+        writer.add_string("nbllama.base.sha256", base_sha256)
+    for layer in range(layers):
+        name = f"blk.{layer}.attn_output.weight"
+        writer.add_tensor(f"{name}.lora_a", rng.normal(0, 1, (rank, width)).astype(np.float32))
+        writer.add_tensor(f"{name}.lora_b", rng.normal(0, 1, (width, rank)).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

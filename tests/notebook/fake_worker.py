@@ -43,6 +43,8 @@ MODEL = {
     "n_params": 4_800_000,
     "size_bytes": 5_000_000,
     "error": None,
+    "adapter": {"name": "fake-tools", "size_bytes": 6_532_032, "base_sha256": "c0ffee12" * 8},
+    "hint": "a real one is to be had",
     "warnings": ["its build is worked around"],
 }
 

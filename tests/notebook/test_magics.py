@@ -251,7 +251,10 @@ def test_commands(shell: Shell, worker: FakeWorker, capsys: pytest.CaptureFixtur
         shell.run(f"%llama {command}")
     printed = capsys.readouterr().out
 
-    assert printed.count("model       fake, loaded, 4.8 M parameters, context 512 tokens, default") == 2
+    adapter = "adapter fake-tools (6.5 MB, for the base c0ffee12…)"
+    assert printed.count(f"model       fake, loaded, 4.8 M parameters, {adapter}, context 512 tokens, default") == 2
+    assert printed.count("hint        a real one is to be had") == 2
+    assert "default\na real one is to be had\n" in printed
     assert "1 running" in printed
     assert "warning     its build is worked around" in printed
     assert "loaded smollm2" in printed

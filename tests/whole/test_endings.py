@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from tornado.netutil import bind_unix_socket
 
-from nbllama.answer.model_catalog import load_runtime
+from nbllama.answer.loading import load_runtime
 from nbllama.answer.model_sources import ModelSource
 from nbllama.answer.service import Service, ServiceSettings
 from nbllama.engine.lane import Lane

@@ -1,0 +1,148 @@
+"""A published model with an adapter of ours, through the whole service: tiny random weights, the real llama.cpp."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbllama.answer import published_models
+from nbllama.answer.published_models import SMOLLM2, Adapter, Published
+from nbllama.answer.service import Service, ServiceSettings
+from nbllama.wire.errors import ServerFault
+from tests.engine.tiny_gguf import write_tiny_adapter, write_tiny_llama
+
+DEMO = Path(__file__).parents[2] / "nbllama" / "models" / "demo.gguf"
+
+
+@pytest.fixture(scope="module")
+def base_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_tiny_llama(tmp_path_factory.mktemp("base") / "tiny.gguf", DEMO).read_bytes()
+
+
+@pytest.fixture
+def taught(cache: Path, base_file: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+    """`taught` is a base with an adapter, `taught:base` is that base; both are in the cache."""
+    cache.mkdir()
+    (cache / "tiny.gguf").write_bytes(base_file)
+    sha256 = hashlib.sha256(base_file).hexdigest()
+    assert SMOLLM2.adapter is not None
+    template = SMOLLM2.adapter.template
+    adapter = Adapter("tiny-tools", write_tiny_adapter(tmp_path / "a.gguf", base_sha256=sha256), template, sha256)
+    base = replace(
+        SMOLLM2,
+        id="taught:base",
+        name="Tiny",
+        module="nbllama_test_none",
+        file="tiny.gguf",
+        size=len(base_file),
+        sha256=sha256,
+        adapter=None,
+    )
+    taught = replace(base, id="taught", adapter=adapter)
+    for one in (base, taught):
+        monkeypatch.setitem(published_models.PUBLISHED, one.id, one)
+    return taught
+
+
+def run(work: Any) -> None:
+    asyncio.run(asyncio.wait_for(work, 120))
+
+
+async def ask(service: Service, model: str, id: str) -> dict[str, Any]:
+    body = {"model": model, "max_tokens": 12, "messages": [{"role": "user", "content": "Tell me of the quick fox"}]}
+    answer = await service.messages(json.dumps(body).encode(), client="local", request_id=id)
+    async for _ in answer.events():
+        pass
+    message: dict[str, Any] = service.trace(id, "local")["message"]
+    return message
+
+
+def test_base_and_adapter_are_two_models_that_share_no_prefix(taught: Published) -> None:
+    async def check() -> None:
+        service = Service(ServiceSettings(model="taught", ctx=256))
+        await service.start()
+        try:
+            await service.load("taught:base")
+            first = [await ask(service, model, f"1 {model}") for model in ("taught", "taught:base")]
+            again = [await ask(service, model, f"2 {model}") for model in ("taught", "taught:base")]
+        finally:
+            await service.close()
+        assert [message["usage"]["cache_read_input_tokens"] for message in first] == [0, 0]
+        assert all(message["usage"]["cache_read_input_tokens"] > 0 for message in again)
+        assert first[0]["content"] != first[1]["content"], "the adapter changes nothing: the test would see nothing"
+
+    run(check())
+
+
+def test_what_is_told_of_an_adapter(taught: Published) -> None:
+    async def check() -> None:
+        service = Service(ServiceSettings(model="taught", ctx=256))
+        await service.start()
+        try:
+            before = service.models()[0]
+            status = await service.load("taught")
+            plain = await service.load("taught:base")
+            info, base_info = service.models()
+        finally:
+            await service.close()
+        assert taught.adapter is not None
+        facts = {
+            "name": "tiny-tools",
+            "size_bytes": taught.adapter.path.stat().st_size,
+            "base_sha256": taught.sha256,
+        }
+        assert status["adapter"] == info["nbllama"]["adapter"] == before["nbllama"]["adapter"] == facts
+        assert (status["supports_tools"], status["supports_thinking"]) == (True, True)
+        assert info["capabilities"]["thinking"]["supported"] is True
+        assert (info["display_name"], base_info["display_name"]) == ("Tiny + tiny-tools", "Tiny")
+        assert plain["adapter"] is None and "nbllama" not in base_info
+
+    run(check())
+
+
+async def refusal(model: str) -> str:
+    service = Service(ServiceSettings(model=model, ctx=256))
+    await service.start()
+    try:
+        with pytest.raises(ServerFault) as told:
+            await service.load(model)
+        assert service.status()["models"][0]["state"] == "failed"
+        return str(told.value)
+    finally:
+        await service.close()
+
+
+def test_an_adapter_of_another_base_is_refused(taught: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert taught.adapter is not None
+    other = replace(taught, adapter=replace(taught.adapter, base_sha256="0" * 64))
+    monkeypatch.setitem(published_models.PUBLISHED, "taught", other)
+    said = asyncio.run(refusal("taught"))
+    assert "the adapter tiny-tools was made for another base (SHA-256 00000000…)" in said
+    assert "its base alone can: taught:base" in said
+
+
+def test_an_adapter_whose_file_names_another_base_is_refused(taught: Published) -> None:
+    assert taught.adapter is not None
+    write_tiny_adapter(taught.adapter.path, base_sha256="1" * 64)
+    assert "was made for another base: it names the SHA-256 11111111…" in asyncio.run(refusal("taught"))
+
+
+@pytest.mark.parametrize("model", ["taught", "taught:base"])
+def test_a_half_written_base_is_not_loaded(taught: Published, cache: Path, base_file: bytes, model: str) -> None:
+    half = len(base_file) // 2
+    (cache / "tiny.gguf").write_bytes(base_file[:half] + bytes(len(base_file) - half))
+    said = asyncio.run(refusal(model))
+    assert "tiny.gguf is half written or was changed" in said
+    assert f"fetch it again: nbllama models get {model}" in said
+
+
+def test_an_adapter_that_is_missing_is_said(taught: Published) -> None:
+    assert taught.adapter is not None
+    taught.adapter.path.unlink()
+    assert "the adapter tiny-tools, a part of nbllama, cannot be read" in asyncio.run(refusal("taught"))

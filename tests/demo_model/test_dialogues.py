@@ -1,0 +1,195 @@
+"""The training dialogues: the template's own text, the same from a seed, and nothing of the evaluation in them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+pytest.importorskip("faker", reason="no faker: pip install -e .[dev]")
+pytest.importorskip("wonderwords", reason="no wonderwords: pip install -e .[dev]")
+
+import yaml  # type: ignore[import-untyped]
+
+import nbllama
+from demo_model.chats import extraction
+from demo_model.dialogues import Composer, groups
+from demo_model.draws import DATA, Draws, avoided, held_out
+from demo_model.kinds import kind
+from demo_model.tools import SLOT, Offer, Request, evaluated_names, families, offer, request
+from demo_model.wording import call, system_turn
+from nbllama.chat.template import ChatTemplate
+from nbllama.wire.requests import parse_messages_request
+
+TEMPLATE = Path(nbllama.__file__).parent / "models" / "smollm2-tools.jinja"
+N_GROUPS = 150
+
+
+@pytest.fixture(scope="module")
+def many() -> str:
+    """The text of some groups of the training."""
+    made = itertools.islice(groups(3), N_GROUPS)
+    return "\n".join(group.prefix + "".join(text for branch in group.branches for text, _ in branch) for group in made)
+
+
+def asked(seed: int) -> tuple[list[Offer], Request]:
+    composer = Composer(Draws(random.Random(seed)), None)  # type: ignore[arg-type]  # no chat here
+    offers = composer.offers()
+    return offers, composer.asked(offers)
+
+
+@pytest.mark.parametrize("thinks", [False, True])
+def test_the_text_is_the_template_s(thinks: bool) -> None:
+    template = ChatTemplate(TEMPLATE.read_text(encoding="utf-8"), bos="", eos="", control_tokens=())
+    for seed in range(30):
+        offers, one = asked(seed)
+        composer = Composer(Draws(random.Random(seed)), None)  # type: ignore[arg-type]
+        begin = [*composer._asks(one.text, False), *composer._says(call(one), False)]
+        result = composer._asks("\n<tool_response>\nit is é\n</tool_response>", thinks, bare=True)
+        text = system_turn("Be brief.", offers) + "".join(text for text, _ in [*begin, *result])
+        assert text == template.render(wire(offers, one, thinks)).text
+
+
+def wire(offers: list[Offer], one: Request, thinks: bool) -> Any:
+    tools = [{"name": each.name, "description": each.description, "input_schema": each.schema} for each in offers]
+    use = {"type": "tool_use", "id": "toolu_1", "name": one.offer.name, "input": one.arguments}
+    body = {
+        "model": "any",
+        "max_tokens": 2000,
+        "system": "Be brief.",
+        "tools": tools,
+        "thinking": {"type": "enabled", "budget_tokens": 1024} if thinks else {"type": "disabled"},
+        "messages": [
+            {"role": "user", "content": one.text},
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "it is é"}]},
+        ],
+    }
+    return parse_messages_request(json.dumps(body).encode())
+
+
+def test_a_seed_gives_the_same_dialogues() -> None:
+    assert list(itertools.islice(groups(5), 20)) == list(itertools.islice(groups(5), 20))
+    assert next(groups(5)) != next(groups(6))
+
+
+def test_every_slot_is_filled(many: str) -> None:
+    """What stands in angle brackets belongs to the template, or to a text about code."""
+    left = {match[0] for match in SLOT.finditer(many)}
+    assert left <= {"<think>", "<tools>", "<tool_call>", "<tool_response>"} | written()
+
+
+def written() -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for path in DATA.glob("*.yaml") if not path.name.startswith("tools_")]
+    return {match[0] for text in texts for match in SLOT.finditer(text)}
+
+
+def test_calls_are_json_that_their_schema_allows(many: str) -> None:
+    """Each call names a tool of the system turn before it."""
+    n = 0
+    for turns in re.split(r"<\|im_start\|>system\n", many):
+        shown = re.search(r"<tools>\n(.*?)\n</tools>", turns, re.S)
+        tools = {tool["name"]: tool["parameters"] for tool in map(json.loads, shown[1].splitlines())} if shown else {}
+        for found in re.finditer(r"<tool_call>\n(.*?)\n</tool_call>", turns, re.S):
+            made = json.loads(found[1])
+            jsonschema.validate(made["arguments"], tools[made["name"]])
+            n += 1
+    assert n > N_GROUPS
+
+
+def test_arguments_are_in_the_grammar_s_order() -> None:
+    for seed in range(60):
+        _, one = asked(seed)
+        required = one.offer.schema.get("required") or []
+        names = list(one.arguments)
+        assert names == sorted(
+            names, key=lambda name: (name not in required, list(one.offer.schema["properties"]).index(name))
+        )
+
+
+def test_a_value_that_is_said_is_what_is_passed() -> None:
+    """Unless the tool's data say that the two differ."""
+    checked = 0
+    for seed in range(200):
+        _, one = asked(seed)
+        for slot, name in one.offer.slots.items():
+            spec = one.offer.family.parameters[slot]
+            if name in one.arguments and spec.get("kind") not in (None, "currency", "amount", "year"):
+                passed = one.arguments[name]
+                if isinstance(passed, str) and not spec.get("say"):
+                    assert passed in one.text
+                    checked += 1
+    assert checked > 100
+
+
+def test_nothing_of_the_evaluation_is_trained(many: str) -> None:
+    assert len(evaluated_names()) > 50
+    assert len(avoided()) > 100
+    shown = set(re.findall(r'^\{"name": "([^"]+)", "description"', many, re.M))
+    assert shown
+    assert not shown & evaluated_names()
+    passed = {value.casefold() for value in strings(many)}
+    # What a tool's own data list as its values or settings is not an entity.
+    assert not {value for value in passed & avoided() if value not in listed()}
+
+
+def strings(text: str) -> set[str]:
+    found = set()
+    for match in re.finditer(r"<tool_call>\n(.*?)\n</tool_call>", text, re.S):
+        found |= {value for value in json.loads(match[1])["arguments"].values() if isinstance(value, str)}
+    return found
+
+
+def listed() -> set[str]:
+    values: set[str] = set()
+    for family in families():
+        for spec in family.parameters.values():
+            values |= {str(value).casefold() for key in ("enum", "map") for value in spec.get(key) or ()}
+    return values
+
+
+def test_an_evaluation_draws_only_what_was_held_out() -> None:
+    d = Draws(random.Random(1), held_out=True)
+    cities = {kind(d, "city")[0] for _ in range(100)}
+    assert all(held_out(city) for city in cities if len(city) > 3)
+    trained = Draws(random.Random(1))
+    assert not any(held_out(kind(trained, "city")[0]) for _ in range(300))
+
+
+def test_held_out_tools_are_asked_for_in_an_evaluation_only() -> None:
+    kept = [family for family in families() if family.held_out]
+    assert 8 <= len(kept) <= 30
+    for seed in range(40):
+        assert not asked(seed)[1].offer.family.held_out
+
+
+def test_there_is_enough_of_everything() -> None:
+    assert len(families()) >= 120
+    chats = [yaml.safe_load((DATA / name).read_text(encoding="utf-8")) for name in ("chat.yaml", "code.yaml")]
+    assert sum(map(len, chats)) >= 500
+    assert {one.domain for one in families()} >= {"home", "people", "travel", "leisure", "computer", "office", "facts"}
+
+
+@pytest.mark.parametrize("key", [family.key for family in families()])
+def test_each_tool_can_be_asked_for(key: str) -> None:
+    family = next(one for one in families() if one.key == key)
+    d = Draws(random.Random(key))
+    made = [one for one in (request(offer(family, d), d) for _ in range(8)) if one]
+    assert made
+    for one in made:
+        assert not SLOT.search(one.text + one.wants)
+        jsonschema.validate(one.arguments, one.offer.schema)
+
+
+def test_an_extracted_object_fits_its_schema() -> None:
+    d = Draws(random.Random(2))
+    for _ in range(150):
+        ask, found, schema = extraction(d)
+        jsonschema.validate(found, schema)
+        assert not SLOT.search(ask)
