@@ -49,11 +49,11 @@ def look_of(kind: str) -> Look:
     return _LOOKS.get(kind, _OTHER)
 
 
-SHADES = ("#ffffff", "#d9e6f2", "#a9c7e3", "#5f95c4", "#24608f", "#0b2f4d")
+SHADES = ("#ffffff", "#d9e6f2", "#b5d0e8", "#7caad2", "#24608f", "#0b2f4d")
 """From certain to surprising; their lightness alone says which."""
 
 
 def shade_of(probability: float) -> tuple[str, str]:
     """(background, text colour) for a probability from 0 to 1."""
     place = next((i for i, least in enumerate((0.9, 0.6, 0.3, 0.1, 0.02)) if probability >= least), 5)
-    return SHADES[place], INK if place < 3 else PAPER
+    return SHADES[place], INK if place < 4 else PAPER
