@@ -144,7 +144,7 @@ def _parting(comparison: Comparison) -> str:
     ):
         mark = f"background:{tint};color:{INK};border-bottom:3px solid {line}"
         whole = f'{_shown(same)}<span style="{mark}">{_shown(text) or "⟨end⟩"}</span>'
-        who = markup.chip(origin.label, look_of(origin.kind)) if origin else ""
+        who = markup.chip(origin.label, look_of(origin.kind), more="white-space:nowrap") if origin else ""
         style = f"{markup.MONO};white-space:pre-wrap"
         cells = (f"<b>{name}</b>", who, f'<div style="{style}">{whole}</div>')
         lines.append("".join(map(markup.html_cell, cells)))

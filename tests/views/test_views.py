@@ -171,9 +171,10 @@ def test_one_row_for_each_of_many_requests(record: Record) -> None:
     slow = record | {
         "timings": {"queued_s": 1.0, "prefill_s": 2.0, "first_token_s": 3.0, "decode_s": 1.0, "total_s": 5}
     }
+    n = len(record["output_ids"])
+    slow["token_times"] = [3 + i / 100 for i in range(n)]
     view = Timing([record, slow, {}])
     rows = view.rows()
-    n = len(record["output_ids"])
 
     assert len(rows) == 3 and rows[2]["total"] is None
     assert rows[1]["per_token"] == pytest.approx(1 / (n - 1), abs=1e-6)
