@@ -128,10 +128,10 @@ def _steps(reading: Reading) -> list[str]:
     if "prefill_steps" not in times and "decode_steps" not in times:
         return []
     told = [f"{int(times[name]):,} {what}" for name, what in _STEPS if name in times]
-    return [f"The engine took {' and '.join(told)}."]
+    return [f"Steps of the engine: {', '.join(told)}."]
 
 
-_STEPS = (("prefill_steps", "steps for the prompt"), ("decode_steps", "for the answer"))
+_STEPS = (("prefill_steps", "for the prompt"), ("decode_steps", "for the answer"))
 
 
 def _pace(rows: Sequence[Row]) -> list[str]:

@@ -15,7 +15,7 @@ from nbllama.views.stream_rules import judge
 
 RECORDINGS = sorted((Path(__file__).parents[1] / "recordings").glob("*.sse"))
 
-Stream = list[dict[str, Any]]
+Stream = list[Any]
 
 
 def stream() -> Stream:
