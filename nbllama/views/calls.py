@@ -185,6 +185,9 @@ def _bad_arguments(raw: str, start: int, end: int) -> list[Failure]:
     broken = _breaks(raw, max(start, 0) + json_call.start()) if json_call else None
     if broken is None:
         return []
+    # A text without its closing quote is said to break where it begins.
+    if broken.pos >= len(raw.rstrip()) or broken.msg.startswith("Unterminated"):
+        return [Failure(start, len(raw), text, f"The answer ends inside the call that begins at character {start}.")]
     sentence = (
         f"A call that begins at character {start} was read as one, but its JSON breaks at character {broken.pos}, "
         f"where {_at(raw, broken.pos)} stands ({broken.msg}): its input cannot be used."

@@ -165,6 +165,7 @@ class _Judge:
         kind, block = str(delta.get("type")), self._block
         if block is None:
             self._fault(f"is a {kind} while no block is open")
+            self._take_as_started(event.get("index"), kind)
             return
         if event.get("index") != block.index:
             self._fault(f"is a delta for block {event.get('index')!r}; block {block.index!r} is open")
@@ -179,6 +180,17 @@ class _Judge:
             block.parts.append(text)
         else:
             self._fault(f"is a {kind} whose content is no text")
+
+    def _take_as_started(self, index: Any, kind: str) -> None:
+        """A block whose start alone is missing: told once, not at each of its deltas."""
+        if self._state is not State.BETWEEN or index != self._n_blocks:
+            return
+        of_kind = next((block for block, deltas in _DELTAS.items() if kind in deltas), kind)
+        # What came before is unknown, so its input cannot be judged at its end.
+        self._block = _Block(index, f"{of_kind} without a start", False)
+        self._n_blocks += 1
+        self._types.add(of_kind)
+        self._state = _OF_BLOCK.get(of_kind, State.TEXT)
 
     def _stop(self, event: Mapping[str, Any]) -> None:
         block, self._block = self._block, None

@@ -61,6 +61,7 @@ def delta(kind: str, **fields: Any) -> dict[str, Any]:
 BROKEN: list[tuple[str, Callable[[Stream], Any], int | None, str]] = [
     ("no start", lambda s: s.pop(0), 0, "before message_start"),
     ("two starts", lambda s: s.insert(1, s[0]), 1, "message_start, which may not come between blocks"),
+    ("a block without its start", lambda s: s.pop(1), 1, "a text_delta while no block is open"),
     ("a gap in the indexes", lambda s: [one.update(index=1) for one in s[1:4]], 1, "without gaps: 0"),
     ("a delta for another block", lambda s: s[2].update(index=7), 2, "block 7; block 0 is open"),
     ("a delta of another kind", lambda s: s.insert(2, delta("input_json_delta", partial_json="{")), 2, "text block"),

@@ -153,6 +153,13 @@ def test_where_a_call_failed_to_parse(arguments: str, stands: str, said: str) ->
     assert "⚠" in view.html()
 
 
+def test_an_answer_that_ends_inside_a_call() -> None:
+    raw = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Par'
+    steps = [{"start": 0, "end": len(raw), "state": "start", "decision": "call", "pieces": ["ToolStart"]}]
+    (failure,) = Calls({"output_text": raw, "parser_steps": steps}).failures
+    assert failure.at == len(raw) and "ends inside the call" in failure.sentence
+
+
 def test_calls_that_could_be_read_are_no_failures(record: Record) -> None:
     assert Calls(record).failures == []
 
