@@ -5,13 +5,12 @@ In the order in which they are asked; the first that says yes has the word.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from nbllama.views.comparison import Comparison, text_of
+from nbllama.views.sent import canonical, changed_tools, keys_of, role_of, sent_thoughts, thoughts, tool_name
 
 BILLING = "x-anthropic-billing-header"
 _SETTINGS = ("thinking", "tool_choice", "output_config", "output_format", "effort", "betas")
@@ -86,13 +85,13 @@ def _billing(comparison: Comparison) -> Cause | None:
 
 def _tools(comparison: Comparison) -> Cause | None:
     first, second = comparison.lists("tools")
-    if first == second and [list(_keys(one)) for one in first] == [list(_keys(one)) for one in second]:
+    if first == second and [list(keys_of(one)) for one in first] == [list(keys_of(one)) for one in second]:
         return None
     if not comparison.in_head:
         return None
-    earlier, later = [_canonical(one) for one in first], [_canonical(one) for one in second]
+    earlier, later = [canonical(one) for one in first], [canonical(one) for one in second]
     if earlier != later and sorted(earlier) == sorted(later):
-        moved = ", ".join(_name(one) for one in second[:6])
+        moved = ", ".join(tool_name(one) for one in second[:6])
         return Cause(
             "tool_order",
             f"The same {len(second)} tools came in another order ({moved}, …).",
@@ -104,7 +103,7 @@ def _tools(comparison: Comparison) -> Cause | None:
             "The tools are the same, but the keys inside their schemas came in another order.",
             "Make the schemas once and send the same objects each time.",
         )
-    return Cause("tools_changed", _changed_tools(first, second), "Fix the tools before the conversation begins.")
+    return Cause("tools_changed", changed_tools(first, second), "Fix the tools before the conversation begins.")
 
 
 def _hoisted(comparison: Comparison) -> Cause | None:
@@ -154,12 +153,12 @@ def _timestamp(comparison: Comparison) -> Cause | None:
 def _thinking(comparison: Comparison) -> Cause | None:
     earlier, later = comparison.texts
     dropped = next(
-        (text for text in _thoughts(comparison) if text[:200] in earlier and text[:200] not in later),
+        (text for text in thoughts(comparison) if text[:200] in earlier and text[:200] not in later),
         None,
     )
     if dropped is None or comparison.in_head:
         return None
-    still_sent = any(dropped == text for text in _sent_thoughts(comparison.requests()[1]))
+    still_sent = any(dropped == text for text in sent_thoughts(comparison.requests()[1]))
     who = "the model's template leaves out" if still_sent else "the client did not send back"
     return Cause(
         "thinking_dropped",
@@ -225,7 +224,7 @@ def _history(comparison: Comparison) -> Cause | None:
         return None
     return Cause(
         "edited_history",
-        f"Message {n} ({_role(later[n])}) is another one than before.",
+        f"Message {n} ({role_of(later[n])}) is another one than before.",
         "Change only the end of a conversation; what is edited is computed again with all that follows.",
     )
 
@@ -295,58 +294,3 @@ def _moved_system(comparison: Comparison) -> int | None:
         in_place = any(o.kind == "system" and o.message is not None for _, _, o in comparison.after.spans)
         return None if in_place else roles.index("system", 1)
     return None
-
-
-def _thoughts(comparison: Comparison) -> Iterator[str]:
-    """Thinking that the earlier prompt or its answer held."""
-    content = comparison.before.mapping("message").get("content")
-    yield from _of_blocks(content)
-    yield from _sent_thoughts(comparison.requests()[0])
-
-
-def _sent_thoughts(request: Mapping[str, Any]) -> Iterator[str]:
-    messages = request.get("messages")
-    for message in messages if isinstance(messages, list) else []:
-        if isinstance(message, Mapping):
-            yield from _of_blocks(message.get("content"))
-
-
-def _of_blocks(content: Any) -> Iterator[str]:
-    for block in content if isinstance(content, list) else []:
-        text = block.get("thinking") if isinstance(block, Mapping) else None
-        if isinstance(text, str) and text.strip():
-            yield text.strip()
-
-
-def _changed_tools(first: list[Any], second: list[Any]) -> str:
-    earlier, later = ({_name(one): _canonical(one) for one in tools} for tools in (first, second))
-    told = [
-        ("added", [name for name in later if name not in earlier]),
-        ("removed", [name for name in earlier if name not in later]),
-        ("changed", [name for name in later if name in earlier and later[name] != earlier[name]]),
-    ]
-    lists = (f"{what}: {', '.join(names[:6])}" for what, names in told if names)
-    return f"The tools changed: {'; '.join(lists)}."
-
-
-def _name(tool: Any) -> str:
-    return str(tool.get("name")) if isinstance(tool, Mapping) else "?"
-
-
-def _role(message: Any) -> str:
-    return str(message.get("role")) if isinstance(message, Mapping) else "?"
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def _keys(value: Any) -> Iterator[str]:
-    """All keys in it, in order."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _keys(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _keys(inner)
