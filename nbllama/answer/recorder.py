@@ -9,7 +9,7 @@ from nbllama.answer.likelihoods import to_record
 from nbllama.answer.model_catalog import LoadedModel
 from nbllama.answer.parser_steps import ParserSteps
 from nbllama.answer.token_places import pieces_of
-from nbllama.answer.trace import TraceStore
+from nbllama.answer.trace import TraceStore, ids_of_answer
 from nbllama.chat.explain import Step
 from nbllama.chat.prompt import Prompt
 from nbllama.engine.errors import EngineStopped
@@ -72,6 +72,7 @@ class Recorder:
         self._model = model
         record = self.record
         record.model_id = model.source.id
+        record.n_ctx = model.info.n_ctx
         record.prompt = prompt.text
         record.prompt_ids = ids
         record.prompt_offsets = offsets
@@ -191,7 +192,7 @@ class Recorder:
             return
         record = self.record
         try:
-            record.pieces = pieces_of([*record.prompt_ids, *record.output_ids], self._model.vocabulary.piece)
+            record.pieces = pieces_of([*record.prompt_ids, *ids_of_answer(record)], self._model.vocabulary.piece)
         except EngineStopped:
             # The model was unloaded under the request.
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any
@@ -120,10 +120,11 @@ class TraceStore:
         """The record's JSON; without its prompt, its probabilities, then its request and answer if it is too large."""
         # The JSON of 10 million ids would stop every stream for seconds: estimated first.
         if len(record.prompt) + 12 * len(record.prompt_ids) > self._max_record:
-            record = _without(record, "prompt", **_NO_PROMPT, pieces=_pieces_of_answer(record))
+            record = _without(record, "prompt", **_NO_PROMPT, pieces=_pieces_of(ids_of_answer(record), record))
         cuts: list[tuple[str, dict[str, Any]]] = [("prompt, request and answer", _NO_PROMPT | _NO_ANSWER)]
         if record.probabilities:
-            cuts.insert(0, ("probabilities", {"probabilities": []}))
+            written = _pieces_of([*record.prompt_ids, *record.output_ids], record)
+            cuts.insert(0, ("probabilities", {"probabilities": [], "pieces": written}))
         for name, cut in cuts:
             data = _json(record)
             if len(data) <= self._max_record:
@@ -149,8 +150,16 @@ _NO_ANSWER: dict[str, Any] = {
 }
 
 
-def _pieces_of_answer(record: RequestRecord) -> dict[str, str]:
-    wanted = set(map(str, record.output_ids))
+def ids_of_answer(record: RequestRecord) -> set[int]:
+    """What was generated, and what might have been where that was asked for."""
+    found = set(record.output_ids)
+    for told in record.probabilities:
+        found.update(id for name in ("top", "raw_top") for id, _ in told.get(name) or ())
+    return found
+
+
+def _pieces_of(ids: Iterable[int], record: RequestRecord) -> dict[str, str]:
+    wanted = set(map(str, ids))
     return {id: piece for id, piece in record.pieces.items() if id in wanted}
 
 

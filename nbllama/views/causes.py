@@ -62,7 +62,7 @@ def _eviction(comparison: Comparison) -> Cause | None:
 
 
 def _other_model(comparison: Comparison) -> Cause | None:
-    first, second = comparison.before.text("model"), comparison.after.text("model")
+    first, second = comparison.before.model, comparison.after.model
     if not first or not second or first == second:
         return None
     return Cause(

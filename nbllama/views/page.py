@@ -91,7 +91,7 @@ def _section(name: str, view: View, room: int) -> str:
 def _overview(reading: Reading) -> str:
     error = reading.mapping("error")
     facts = {
-        "model": reading.text("model"),
+        "model": reading.model,
         "when": _when(reading.number("created")),
         "ending": reading.text("ending") or missing("ending"),
         "error": f"{error.get('type')}: {error.get('message')}" if error else None,

@@ -33,12 +33,13 @@ class Probabilities(View):
     @cached_property
     def _rows(self) -> list[Row]:
         reading, asked = self.reading, self.reading.mappings("probabilities")
-        if not asked or len(asked) != len(reading.output_ids):
+        if len(asked) > len(reading.output_ids):
             return []
         hidden = reading.hidden[1]
+        # Of a long answer only the first ones are kept; the record's warnings say so.
         return [
             self._row(i, id, one, hidden=i in hidden)
-            for i, (id, one) in enumerate(zip(reading.output_ids, asked, strict=True))
+            for i, (id, one) in enumerate(zip(reading.output_ids, asked, strict=False))
         ]
 
     def rows(self) -> list[Row]:
@@ -61,7 +62,8 @@ class Probabilities(View):
             asked = "they are only kept when the request asks for them"
             return [missing("probabilities") + f" ({asked})."]
         known = [row["p"] for row in rows if row["p"] is not None]
-        lines = [f"{len(rows):,} tokens."]
+        n = len(self.reading.output_ids)
+        lines = [f"{len(rows):,} tokens." if len(rows) == n else f"The first {len(rows):,} of {n:,} tokens."]
         if known:
             sure = sum(p >= 0.9 for p in known)
             first = sum(row["rank"] == 1 for row in rows)

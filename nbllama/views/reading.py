@@ -58,6 +58,11 @@ class Reading:
         return _number(self.data.get(name))
 
     @property
+    def model(self) -> str:
+        """Which model answered; of an older record, or where none was reached, what was asked for."""
+        return self.text("model_id") or self.text("model")
+
+    @property
     def masked(self) -> bool:
         return bool(self.data.get("masked"))
 

@@ -96,7 +96,7 @@ def _row(reading: Reading) -> Row:
     prefill, decode, n_computed = times.get("prefill_s"), times.get("decode_s"), n_prompt - n_cached
     return {
         "id": reading.text("id"),
-        "model": reading.text("model"),
+        "model": reading.model,
         "ending": reading.text("ending"),
         "queue": times.get("queued_s"),
         "prefill": prefill,

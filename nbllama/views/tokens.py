@@ -38,7 +38,7 @@ class Token:
 
 
 class Tokens(View):
-    """`context` is the model's context in tokens, for the gauge; a record does not say it."""
+    """`context` is the model's context in tokens, for the gauge; None: what the record says, if it does."""
 
     name = "tokens"
     title = "Tokens"
@@ -46,7 +46,7 @@ class Tokens(View):
 
     def __init__(self, record: Record, *, context: int | None = None) -> None:
         self.reading = Reading(record)
-        self.context = context
+        self.context = context or int(self.reading.number("n_ctx") or 0) or None
 
     @cached_property
     def prompt(self) -> Sequence[Token]:

@@ -19,10 +19,11 @@ TRACES_OFF = "traces are turned off: the server's setting `traces` is 0"
 class RequestRecord:
     """One request from acceptance to its ending.
 
-    `model` is what was asked for, `model_id` which one answered. `created` is in unix seconds, every other time in
-    seconds since then. `spans` are `{start, end, kind, message, block}` in characters of `prompt`. `prompt_offsets` are
-    the characters where the tokens of `prompt_ids` begin, `token_times` when each of `output_ids` was drawn. `pieces`
-    maps every id of both, as a decimal number, to its bytes in hex; `special` are those that are control tokens.
+    `model` is what was asked for, `model_id` which one answered, `n_ctx` its context in tokens (0: no model was
+    reached). `created` is in unix seconds, every other time in seconds since then. `spans` are `{start, end, kind,
+    message, block}` in characters of `prompt`. `prompt_offsets` are the characters where the tokens of `prompt_ids`
+    begin, `token_times` when each of `output_ids` was drawn. `pieces` maps every id of both and of `probabilities`, as
+    a decimal number, to its bytes in hex; `special` are those that are control tokens.
 
     `probabilities`, one for each of `output_ids` and only where they were asked for, are `{logprob, top, entropy,
     raw_logprob, raw_top, removed, forced}` (docs/wire.md). `reuse` is `{cached_tokens, source, compared_with,
@@ -64,6 +65,7 @@ class RequestRecord:
     error: dict[str, Any] | None = None
     message: dict[str, Any] | None = None
     model_id: str = ""
+    n_ctx: int = 0
     ignored: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

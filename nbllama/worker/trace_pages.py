@@ -59,16 +59,15 @@ class TraceViewEndpoint(PageEndpoint):
         others: list[Record] = []
         if view in ("cache", ALL):
             others = [service.trace(named, client)] if named else _earlier(service, record, client)
-        context = _context(service, record)
-        self.answer_html(await asyncio.to_thread(_html, view, record, others, context))
+        self.answer_html(await asyncio.to_thread(_html, view, record, others))
 
 
-def _html(view: str, record: Record, others: list[Record], context: int | None) -> str:
+def _html(view: str, record: Record, others: list[Record]) -> str:
     """Off the event loop: of a prompt of a megabyte it takes a second."""
     before = max(others, key=lambda other: Comparison(other, record).shared, default=None)
     if view == ALL:
-        return page(record, before=before, context=context)
-    return view_page(every.view_of(view, record, before=before, context=context), str(record.get("id", "")))
+        return page(record, before=before)
+    return view_page(every.view_of(view, record, before=before), str(record.get("id", "")))
 
 
 def _earlier(service: Service, record: Record, client: str) -> list[Record]:
@@ -84,11 +83,3 @@ def _earlier(service: Service, record: Record, client: str) -> list[Record]:
     ids = [one["id"] for one in service.traces(client) if one.get("model") == record.get("model")]
     place = ids.index(record["id"]) if record.get("id") in ids else len(ids)
     return [service.trace(id, client) for id in ids[place + 1 : place + 1 + MOST_COMPARED]]
-
-
-def _context(service: Service, record: Record) -> int | None:
-    try:
-        tokens = service.model(str(record.get("model"))).get("max_input_tokens")
-    except ApiError:
-        return None
-    return tokens if isinstance(tokens, int) else None

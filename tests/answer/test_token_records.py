@@ -94,7 +94,9 @@ def joined(record: dict[str, Any], ids: list[int]) -> str:
 def check_tokens(record: dict[str, Any]) -> None:
     assert joined(record, record["prompt_ids"]) == record["prompt"]
     assert joined(record, record["output_ids"]) == record["output_text"]
-    assert set(record["pieces"]) == set(map(str, record["prompt_ids"] + record["output_ids"]))
+    asked = [id for one in record["probabilities"] for id, _ in one["top"] + (one["raw_top"] or [])]
+    assert set(record["pieces"]) == set(map(str, record["prompt_ids"] + record["output_ids"] + asked))
+    assert record["n_ctx"] > len(record["prompt_ids"])
     assert len(record["prompt_offsets"]) == len(record["prompt_ids"])
     assert record["special"]
     for id in record["special"]:
@@ -138,6 +140,7 @@ def test_probabilities_of_the_demo_model(fields: dict[str, Any]) -> None:
             check_tokens(record)
             told = record["probabilities"]
             assert len(told) == len(record["output_ids"])
+            assert len(record["pieces"]) > len({*record["prompt_ids"], *record["output_ids"]})
             for id, one in zip(record["output_ids"], told, strict=True):
                 if one["forced"]:
                     assert (one["top"], one["logprob"]) == ([[id, 0.0]], 0.0)
@@ -257,14 +260,16 @@ def test_ids_that_are_kept_to_compare_count_as_bytes() -> None:
 
 def test_a_record_that_is_too_large_loses_its_probabilities_first() -> None:
     store = TraceStore(max_count=10, max_bytes=200_000)
-    told = [{"top": [[1, -0.5]] * 20}] * 1000
-    store.add(kept("a", [1, 2], output_ids=[3], probabilities=told, pieces={"1": "61", "3": "62"}))
+    told = [{"top": [[7, -0.5]] * 20, "raw_top": None}] * 1000
+    pieces = {"1": "61", "3": "62", "7": "63"}
+    store.add(kept("a", [1, 2], output_ids=[3], probabilities=told, pieces=pieces))
     found = store.get("a", "me")
 
     assert (found["probabilities"], found["prompt_ids"], found["pieces"]) == ([], [1, 2], {"1": "61", "3": "62"})
     assert found["warnings"] == ["this trace was too large to keep whole: probabilities left out"]
 
     store.add(
-        kept("b", list(range(9000)), prompt_offsets=list(range(9000)), output_ids=[3], pieces={"1": "61", "3": "62"})
+        kept("b", list(range(9000)), prompt_offsets=[0] * 9000, output_ids=[3], probabilities=told[:1], pieces=pieces)
     )
-    assert (store.get("b", "me")["prompt_offsets"], store.get("b", "me")["pieces"]) == ([], {"3": "62"})
+    found = store.get("b", "me")
+    assert (found["prompt_offsets"], found["pieces"]) == ([], {"3": "62", "7": "63"})

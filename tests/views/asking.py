@@ -65,29 +65,4 @@ async def _record(service: Service, n: int, body: dict[str, Any]) -> Record:
         _ = [event async for event in answer.events()]
     else:
         await answer.message()
-    record = service.trace(id, "local")
-    loaded = await service._catalog.loaded(service._catalog.default())
-    return with_pieces(record, loaded.vocabulary)
-
-
-def with_pieces(record: Record, vocabulary: Any) -> Record:
-    """Adds what a record says of its tokens, where it does not say it yet."""
-    ids = sorted({*record["prompt_ids"], *record["output_ids"]})
-    pieces = {id: vocabulary.piece(id) for id in ids}
-    control = set(vocabulary.control_tokens().values())
-    said = {
-        "pieces": {str(id): piece.hex() for id, piece in pieces.items()},
-        "special": [id for id in ids if id in control],
-        "prompt_offsets": _offsets(record["prompt"], [pieces[id] for id in record["prompt_ids"]]),
-        "token_times": [0.1 + n / 100 for n in range(len(record["output_ids"]))],
-    }
-    return said | {name: value for name, value in record.items() if value or name not in said}
-
-
-def _offsets(text: str, pieces: list[bytes]) -> list[int]:
-    places = [n for n, char in enumerate(text) for _ in char.encode()]
-    offsets, at = [], 0
-    for piece in pieces:
-        offsets.append(places[at] if at < len(places) else len(text))
-        at += len(piece)
-    return offsets
+    return service.trace(id, "local")

@@ -158,7 +158,10 @@ def test_another_template(tmp_path: Path) -> None:
 
 def test_another_model(tmp_path: Path) -> None:
     before, after = records(tmp_path, asked(*TURNS), asked(*TURNS, system=RULE))
-    assert [one.name for one in cause(before, after | {"model": "large"}).causes] == ["other_model"]
+    assert [one.name for one in cause(before, after | {"model_id": "large"}).causes] == ["other_model"]
+    assert [one.name for one in cause(before, after | {"model": "an alias"}).causes] != ["other_model"]
+    old = [{**one, "model_id": ""} for one in (before, after)]
+    assert [one.name for one in cause(old[0], old[1] | {"model": "large"}).causes] == ["other_model"]
 
 
 def test_a_template_that_writes_the_date(tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ def test_tokens_of_a_real_prompt(record: Record) -> None:
     assert sum(count for _, count in view.counts()) == len(rows)
     assert "⟨" in view.html(), "halves of characters are shown as bytes"
     assert "of 4,096 tokens of context are used" in view.text()
+    assert f"of {record['n_ctx']:,} tokens of context are used" in Tokens(record).text()
+    assert "of context" not in Tokens(record | {"n_ctx": 0}).text()
 
 
 def test_cached_tokens_are_told_apart(record: Record) -> None:
@@ -172,6 +174,14 @@ def test_probabilities_have_the_units_that_the_docs_say(record: Record) -> None:
     assert len(view.alternatives()) == 2 * len(rows)
     assert "forced 1 of them" in view.text()
     assert "double" in view.html() and "40%" in view.html()
+
+
+def test_of_a_long_answer_the_first_probabilities_are_shown(record: Record) -> None:
+    view = Probabilities(record | {"probabilities": record["probabilities"][:5]})
+    assert len(view.rows()) == 5
+    assert f"The first 5 of {len(record['output_ids'])} tokens." in view.text()
+    more = record["probabilities"] * 2
+    assert Probabilities(record | {"probabilities": more}).rows() == [], "told of others than these tokens"
 
 
 def test_one_row_for_each_of_many_requests(record: Record) -> None:
