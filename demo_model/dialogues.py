@@ -31,6 +31,7 @@ from demo_model.wording import (
     listed,
     lowered,
     respaced,
+    schema_turn,
     shortened,
     system_turn,
     uncapitalised,
@@ -56,7 +57,7 @@ class Mix:
     """Shares of the groups and, inside those with tools, of the dialogues."""
 
     chat: float = 0.2
-    structured: float = 0.06
+    structured: float = 0.08
     two: float = 0.15
     none: float = 0.13
     incomplete: float = 0.03
@@ -277,11 +278,12 @@ class Composer:
         return branch
 
     def _structured(self) -> list[Segment]:
-        ask, value, _ = extraction(self.d)
+        ask, value, schema = extraction(self.d)
         thinks = self.d.often(self.mix.thinking * 0.5)
         thought = f"The answer is an object with {listed(list(value))}. I take the values from the text."
         text = json.dumps(value, ensure_ascii=False)
-        return [*self._asks(ask, thinks), *self._says(text, thinks and thought)]
+        told = (schema_turn(self._system(0.15), schema), False)
+        return [told, *self._asks(ask, thinks), *self._says(text, thinks and thought)]
 
     # --- turns
 

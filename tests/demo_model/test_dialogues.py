@@ -23,7 +23,7 @@ from demo_model.dialogues import Composer, groups
 from demo_model.draws import DATA, Draws, avoided, held_out
 from demo_model.kinds import kind
 from demo_model.tools import SLOT, Offer, Request, evaluated_names, families, offer, request
-from demo_model.wording import call, system_turn
+from demo_model.wording import call, schema_turn, system_turn
 from nbllama.chat.template import ChatTemplate
 from nbllama.wire.requests import parse_messages_request
 
@@ -54,6 +54,23 @@ def test_the_text_is_the_template_s(thinks: bool) -> None:
         result = composer._asks("\n<tool_response>\nit is é\n</tool_response>", thinks, bare=True)
         text = system_turn("Be brief.", offers) + "".join(text for text, _ in [*begin, *result])
         assert text == template.render(wire(offers, one, thinks)).text
+
+
+def test_a_schema_is_told_as_the_prompt_tells_it() -> None:
+    template = ChatTemplate(TEMPLATE.read_text(encoding="utf-8"), bos="", eos="", control_tokens=())
+    d = Draws(random.Random(1))
+    composer = Composer(d, None)  # type: ignore[arg-type]  # no chat here
+    for system in ["", "Be brief."]:
+        ask, _, schema = extraction(d)
+        request = {
+            "model": "m",
+            "max_tokens": 100,
+            "messages": [{"role": "user", "content": ask}],
+            "output_config": {"format": {"type": "json_schema", "schema": schema}},
+            **({"system": system} if system else {}),
+        }
+        text = schema_turn(system, schema) + "".join(text for text, _ in composer._asks(ask, False))
+        assert text == template.render(parse_messages_request(json.dumps(request).encode())).text
 
 
 def wire(offers: list[Offer], one: Request, thinks: bool) -> Any:
