@@ -210,6 +210,12 @@ def test_a_trace_is_found_through_the_door(server: Server) -> None:
     trace = server.ask("GET", f"nbllama/traces/{request_id}").json
     assert trace["id"] == request_id
     assert trace["client"] == "local"
+    view = server.ask("GET", f"nbllama/traces/{request_id}/tokens")
+    assert view.headers["content-type"] == "text/html; charset=utf-8"
+    assert view.headers["content-security-policy"].startswith("default-src 'none'; img-src data:")
+    assert view.data.startswith(b"<!doctype html>")
+    listed = server.ask("GET", "nbllama/traces", headers={"x-api-key": TOKEN, "Accept": "text/html"})
+    assert f"traces/{request_id}/tokens" in listed.data.decode()
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "v1/models"), ("POST", "v1/messages"), ("DELETE", "v1/nothing")])
