@@ -47,6 +47,8 @@ HELP = """\
 %llama load REF    load another: demo, smollm2, or the path of a .gguf file
 %llama get NAME    fetch one that is not here yet: smollm2
 %llama stop        end the worker (it starts again when you ask)
+%llama record FILE keep what is asked and answered in FILE, until `%llama record off`
+%llama replay FILE answer from such a file, with no model, until `%llama replay off` (speed=0: at once)
 %llama connect     the lines for curl, the SDKs and Claude Code, tried
 %llama claude FORM the variables for Claude Code: sh, powershell or settings
 nbllama.last       what happened in the last request"""
@@ -154,11 +156,13 @@ def interpolate(text: str, variables: dict[str, Any]) -> str:
 def run_command(words: list[str]) -> None:
     """`%llama …`. Raises AskError, UsageError."""
     name, *rest = words
+    if name in ("record", "replay"):
+        return _cassette(name, rest)
     command = _COMMANDS.get(name)
     if command is None:
         raise UsageError(
-            f"%llama {name}: there is status, models, load REF, get NAME, stop, connect, claude, help "
-            "(and %%llama to ask)"
+            f"%llama {name}: there is status, models, load REF, get NAME, stop, record FILE, replay FILE, connect, "
+            "claude, help (and %%llama to ask)"
         )
     if name == "claude" and rest in ([], *([form] for form in claude_code.FORMS)):
         rest = rest or ["sh"]
@@ -170,8 +174,20 @@ def run_command(words: list[str]) -> None:
         raise AskError(error) from error
 
 
+def _cassette(name: str, words: list[str]) -> None:
+    # It brings pydantic, which %load_ext does without.
+    from nbllama.notebook import cassettes
+
+    try:
+        print(visible(cassettes.record(words) if name == "record" else cassettes.replay(words)))
+    except NbllamaError as error:
+        raise AskError(error) from error
+
+
 def _status() -> str:
-    lines = [_worker_status()]
+    lines = [] if link.detour is not None and link.detour.instead else [_worker_status()]
+    if link.detour is not None:
+        lines.append(f"cassette    {link.detour.told()}")
     if not os.environ.get("NBLLAMA_BASE_URL"):
         lines += [f"warning     {other}" for other in connection.other_workers()]
     if (text := server_help()) is not None:
