@@ -11,13 +11,13 @@ import secrets
 import select
 import socketserver
 import threading
-from hmac import compare_digest
 from http.server import BaseHTTPRequestHandler
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, AuthenticationFailed, InvalidRequest, RequestTooLarge, ServerFault
+from nbllama.worker.api_key import matches, presented_keys
 from nbllama.worker.connection import REQUEST_ID_HEADER, SECRET_HEADER, Endpoint
 
 MAX_BODY = 32 << 20
@@ -97,8 +97,9 @@ class LocalHandler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _take
 
     def _check_secret(self) -> None:
-        given = self.headers.get(SECRET_HEADER) or self.headers.get("x-api-key") or ""
-        if not compare_digest(given.encode(), self.local.secret.encode()):
+        headers = self.headers
+        keys = presented_keys(headers.get(SECRET_HEADER) or headers.get("x-api-key"), headers.get("authorization"))
+        if not matches(keys, self.local.secret):
             raise AuthenticationFailed(f"{SECRET_HEADER}: missing or wrong")
 
     def _read_body(self) -> bytes:

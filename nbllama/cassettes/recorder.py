@@ -36,6 +36,7 @@ _NOT_PASSED = {
     "transfer-encoding",
     "content-length",
     "accept-encoding",
+    "authorization",
     "x-api-key",
     SECRET_HEADER,
 }

@@ -70,8 +70,9 @@ def exchange_json(exchange: Exchange) -> str:
     if (record := exchange.record) is not None:
         kept = {name.name: getattr(record, name.name) for name in fields(record) if name.name != "request"}
         values["record"] = {"schema_version": RECORD_VERSION, **kept}
+    empty = () if exchange.headers else ("headers",)
     # As ASCII: a record may hold halves of surrogate pairs, which UTF-8 has no bytes for.
-    return json.dumps({name: value for name, value in values.items() if value not in (None, {})})
+    return json.dumps({name: value for name, value in values.items() if value is not None and name not in empty})
 
 
 def encode(cassette: Cassette, *, compressed: bool, exchanges: Sequence[str] | None = None) -> bytes:
