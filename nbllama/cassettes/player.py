@@ -10,12 +10,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
+from time import monotonic
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from nbllama._version import __version__
 from nbllama.cassettes.http_server import LocalHandler, LocalServer
 from nbllama.cassettes.played import Played, refused
+from nbllama.cassettes.recorded import RETRY_HEADERS
 from nbllama.cassettes.tape import Take, Tape
 from nbllama.views import every
 from nbllama.views.page import POLICY, list_page, page, view_page
@@ -46,7 +48,7 @@ class Player(LocalServer):
     def __init__(self, tape: Tape, speed: float = 1.0) -> None:
         self.tape = tape
         self.speed = speed
-        self.began = time.monotonic()
+        self.began = monotonic()
         self._traces: OrderedDict[str, RequestRecord] = OrderedDict()
         self._lock = threading.Lock()
         super().__init__(PlayerHandler)
@@ -86,7 +88,7 @@ class Player(LocalServer):
             "version": __version__,
             "protocol": PROTOCOL,
             "rss_bytes": 0,
-            "uptime_s": round(time.monotonic() - self.began, 3),
+            "uptime_s": round(monotonic() - self.began, 3),
             "requests_total": self.tape.n_played,
             "requests_running": 0,
             "requests_waiting": 0,
@@ -187,7 +189,7 @@ class PlayerHandler(LocalHandler):
         exchange, answer = take.exchange, dict(take.exchange.answer or {})
         if exchange.status >= 400:
             answer["request_id"] = self.request_id
-        self.send_json(answer, exchange.status, {**exchange.headers, **self._said(take)})
+        self.send_json(answer, exchange.status, self._said(take))
 
     def _messages(self) -> None:
         body = parse_json(self.body)
@@ -199,8 +201,7 @@ class PlayerHandler(LocalHandler):
         played = Played(take, body, self.request_id, self.client, self._note(take, body))
         if (refusal := played.refusal) is not None:
             self.player.keep(played.record())
-            headers = {**take.exchange.headers, **self._said(take)}
-            self.send_json(refusal, take.exchange.status, headers)
+            self.send_json(refusal, take.exchange.status, self._said(take))
         elif body.get("stream") is True:
             self._stream(played)
         else:
@@ -210,7 +211,7 @@ class PlayerHandler(LocalHandler):
         sent = 0
         try:
             self.begin_chunks({**_STREAM_HEADERS, **self._said(played.take)})
-            began = time.monotonic()
+            began = monotonic()
             for seconds, event in played.events:
                 if self._wait_until(began, seconds):
                     return
@@ -227,7 +228,7 @@ class PlayerHandler(LocalHandler):
     def _wait_until(self, began: float, seconds: float) -> bool:
         """Waits for the time of an event, with pings as a worker sends them; says whether the client has left."""
         speed = self.player.speed
-        while speed > 0 and (rest := began + seconds / speed - time.monotonic()) > 0:
+        while speed > 0 and (rest := began + seconds / speed - monotonic()) > 0:
             if self.gone_within(min(rest, PING_S)):
                 return True
             if rest > PING_S:
@@ -243,7 +244,9 @@ class PlayerHandler(LocalHandler):
         self.send_json(played.message(), headers=self._said(played.take))
 
     def _said(self, take: Take) -> dict[str, str]:
-        said = {"nbllama-replay": f"{self.player.tape.name}, recording {take.number}"}
+        told = take.exchange.headers
+        said = {name: told[name] for name in RETRY_HEADERS if name in told}
+        said |= {"nbllama-replay": f"{self.player.tape.name}, recording {take.number}"}
         if take.exchange.model:
             said["nbllama-model"] = take.exchange.model
         if take.exchange.record is not None and take.exchange.record.ignored:

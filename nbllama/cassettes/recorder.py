@@ -21,8 +21,8 @@ from nbllama.cassettes.recorded import Heard, refusal
 from nbllama.cassettes.recording import Recording
 from nbllama.errors import NbllamaError
 from nbllama.wire.cassette_file import MESSAGES, Exchange
-from nbllama.wire.errors import ApiError, ServerFault
-from nbllama.wire.records import RequestRecord
+from nbllama.wire.errors import ApiError, NotFound, ServerFault
+from nbllama.wire.records import TRACES_OFF, RequestRecord
 from nbllama.worker import connection
 from nbllama.worker.connection import SECRET_HEADER, Endpoint
 
@@ -201,6 +201,11 @@ def _trace(upstream: Endpoint, request_id: str) -> RequestRecord | None:
     for _ in range(_TRIES):
         try:
             return RequestRecord.from_dict(connection.request_json(upstream, "GET", f"/nbllama/traces/{request_id}"))
-        except (NbllamaError, TypeError):
+        except NotFound as error:
+            if TRACES_OFF in str(error):
+                return None
+            # It is complete a moment after the last byte of an answer that was not streamed.
             time.sleep(_PAUSE_S)
+        except (NbllamaError, TypeError):
+            return None
     return None

@@ -45,7 +45,12 @@ def normalised(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def key(request: Mapping[str, Any]) -> str:
     """A text that the same requests have in common."""
-    return _text(normalised(request))
+    return text_of(normalised(request))
+
+
+def text_of(value: Any) -> str:
+    """JSON that does not depend on the order of keys."""
+    return json.dumps(value, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def differences(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> li
     ours, theirs = dict(_leaves(recorded)), dict(_leaves(requested))
     names = sorted({*ours, *theirs}, key=_place)
     pairs = ((name, ours.get(name), theirs.get(name)) for name in names)
-    found = [Difference(_field(name), one, other) for name, one, other in pairs if _text(one) != _text(other)]
+    found = [Difference(_field(name), one, other) for name, one, other in pairs if text_of(one) != text_of(other)]
     return found
 
 
@@ -159,10 +164,6 @@ def _place(path: tuple[str | int, ...]) -> tuple[int, list[tuple[int, int, str]]
 
 def _field(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path)) or "request"
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def _value(value: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbllama.cassettes.same_request import Difference, differences, distance, key, normalised
+from nbllama.cassettes.same_request import Difference, differences, distance, normalised, text_of
 from nbllama.wire.cassette_file import MESSAGES, Cassette, CassetteError, Exchange, decode
 from nbllama.wire.errors import InvalidRequest
 
@@ -37,8 +37,9 @@ class Tape:
         self.n_played = 0
         self._lock = threading.Lock()
         self._places: dict[tuple[str, str], list[int]] = {}
+        self._requests = [normalised(exchange.request) for exchange in cassette.exchanges]
         for n, exchange in enumerate(cassette.exchanges):
-            self._places.setdefault((exchange.path, key(exchange.request)), []).append(n)
+            self._places.setdefault((exchange.path, text_of(self._requests[n])), []).append(n)
         self._next: dict[tuple[int, ...], int] = {}
 
     @classmethod
@@ -59,9 +60,10 @@ class Tape:
         """The next recording of this request: in the order of the file, then the last one again. Raises NoRecording.
 
         Among equal ones those of the model that is asked for are played; without one, those of any."""
-        places = self._places.get((path, key(request)))
+        asked = normalised(request)
+        places = self._places.get((path, text_of(asked)))
         if places is None:
-            raise self._nothing(path, request)
+            raise self._nothing(path, asked)
         exchanges, model = self.cassette.exchanges, request.get("model")
         own = [n for n in places if model in (exchanges[n].model, exchanges[n].request.get("model"))]
         chosen = tuple(own or places)
@@ -72,13 +74,12 @@ class Tape:
         place = chosen[min(n, len(chosen) - 1)]
         return Take(exchanges[place], place + 1, again=n >= len(chosen))
 
-    def _nothing(self, path: str, request: Mapping[str, Any]) -> NoRecording:
+    def _nothing(self, path: str, asked: Mapping[str, Any]) -> NoRecording:
         anew = f"ask as it was recorded, or record anew with `%llama record {self.name}`"
-        asked = normalised(request)
         nearest: tuple[tuple[int, float], int, list[Difference]] | None = None
         for n, exchange in enumerate(self.cassette.exchanges):
             if exchange.path == path:
-                found = differences(normalised(exchange.request), asked)
+                found = differences(self._requests[n], asked)
                 far = distance(found)
                 if nearest is None or far < nearest[0]:
                     nearest = far, n, found

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REPLAY, SPEED = "NBLLAMA_REPLAY", "NBLLAMA_REPLAY_SPEED"
 _HOW_TO_RECORD = "%llama record FILE, then ask, then `%llama record off`"
-_HOW_TO_REPLAY = "%llama replay FILE [--speed X]: 1 as it was, 4 four times as fast, 0 at once; `%llama replay off`"
+_HOW_TO_REPLAY = "%llama replay FILE [speed=X]: 1 as it was, 4 four times as fast, 0 at once; `%llama replay off`"
 
 
 class _Server(Protocol):
@@ -67,6 +67,7 @@ class Replay(Detour):
 
 def record(words: list[str]) -> str:
     """`%llama record …`: what to print. Nothing: how it stands. Raises CassetteError."""
+    replay_from_environment()
     running = link.detour
     if not words:
         return running.told() if isinstance(running, Recording) else f"nothing is recorded: {_HOW_TO_RECORD}"
@@ -88,6 +89,8 @@ def record(words: list[str]) -> str:
 
 def replay(words: list[str]) -> str:
     """`%llama replay …`: what to print. Nothing: how it stands. Raises CassetteError."""
+    if words in ([], ["off"]):
+        replay_from_environment()
     running = link.detour
     if not words:
         return running.told() if isinstance(running, Replay) else f"nothing is replayed: {_HOW_TO_REPLAY}"
@@ -99,7 +102,10 @@ def replay(words: list[str]) -> str:
     file, how_fast = _file_and_speed(words)
     if isinstance(running, Recording):
         raise CassetteError("a replay would be recorded: end the recording first with `%llama record off`")
-    return _replay(Path(file), how_fast).told()
+    told = _replay(Path(file), how_fast).told()
+    # The cell's own word counts, also after its `off`.
+    _begun.add(os.environ.get(REPLAY, ""))
+    return told
 
 
 def replay_from_environment() -> None:

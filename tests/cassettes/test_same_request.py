@@ -168,7 +168,7 @@ def test_paths_and_keys_of_another_machine_do_not_count() -> None:
 
 def test_which_call_a_result_belongs_to_counts() -> None:
     def results(*ids: str) -> dict[str, Any]:
-        calls = [{"type": "tool_use", "id": id, "name": "f", "input": {}} for id in ("toolu_a", "toolu_b")]
+        calls: list[Any] = [{"type": "tool_use", "id": id, "name": "f", "input": {}} for id in ("toolu_a", "toolu_b")]
         content = [{"type": "tool_result", "tool_use_id": id, "content": str(n)} for n, id in enumerate(ids)]
         return asking("hi") | {
             "messages": [{"role": "assistant", "content": calls}, {"role": "user", "content": content}]
