@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from IPython.core.error import UsageError
+from IPython.display import display
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import claude_code, completion
@@ -15,11 +17,12 @@ from nbllama.notebook.chats import chats_text
 from nbllama.notebook.connect import claude_text, connect_text
 from nbllama.notebook.conversation import conversations
 from nbllama.notebook.display import in_terminal
-from nbllama.notebook.errors import AskError
+from nbllama.notebook.errors import AskError, ShortError
 from nbllama.notebook.getting import get_model
 from nbllama.notebook.interrupts import Interrupts
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.load_progress import ProgressBar, load
+from nbllama.notebook.looking_inside import format_text, tokens_table, trace_shown
 from nbllama.notebook.near import near
 from nbllama.notebook.running import cancel_text, running_text
 from nbllama.notebook.status_text import model_line, models_text, status_text
@@ -30,12 +33,12 @@ from nbllama.worker.errors import WorkerError
 
 @dataclass(frozen=True)
 class Command:
-    """`does` is told the words behind the name, `least` to `most` of them; what it answers is printed. Without it, the
-    model is asked, which the magic does itself.
+    """`does` is told the words behind the name, `least` to `most` of them; what it answers is printed, or
+    shown if it is no text. Without it, the model is asked, which the magic does itself.
 
     `takes` is what help shows of the words, `about` the rest of the line; `after` are words for Tab."""
 
-    does: Callable[..., str] | None
+    does: Callable[..., Any] | None
     about: str
     takes: str = ""
     least: int = 0
@@ -64,11 +67,15 @@ def run_command(words: list[str]) -> None:
     try:
         # In a cell with `await` the stop button would else be seen when the command has ended.
         with Interrupts():
-            text = command.does(*words[1:])
+            answer = command.does(*words[1:])
+    except ShortError:
+        raise
     except NbllamaError as error:
         raise AskError(error) from error
-    if text:
-        print(visible(text))
+    if isinstance(answer, str):
+        print(visible(answer))
+    elif answer is not None:
+        display(answer)  # type: ignore[no-untyped-call]  # IPython
 
 
 def help_text() -> str:
@@ -97,12 +104,11 @@ HELP = """\
 _LAST = f"{'nbllama.last':<26} what happened in the last request"
 
 
-def _load(ref: str) -> str:
+def _load(ref: str) -> None:
     endpoint = link.endpoint(on_wait=say)
     bar = ProgressBar(f"loading {ref}", terminal=in_terminal())
     model = load(endpoint, connection.absolute_reference(os.path.expanduser(ref)), bar.show)
     bar.finish(f"loaded {model_line(model)}")
-    return ""
 
 
 def _stop() -> str:
@@ -152,6 +158,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         ),
         "chats": Command(chats_text, "the conversations of --chat", "[show|clear NAME]", 0, 2, _chat_words),
         "error": Command(None, "ask what is wrong with the last cell that failed", "[QUESTION]", 0, 1000),
+        "tokens": Command(tokens_table, "the tokens of a text", "TEXT", 1, 100_000),
+        "trace": Command(trace_shown, "what happened in the last request, or in that with this id", "[ID]", 0, 1),
+        "format": Command(format_text, "how a model writes calls and thinking", "[MODEL]", 0, 1, completion.model_ids),
         "connect": Command(connect_text, "the lines for curl, the SDKs and Claude Code, tried"),
         "claude": Command(
             _claude,

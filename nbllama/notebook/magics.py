@@ -86,6 +86,7 @@ class NbllamaMagics(Magics):
         return arguments
 
     def _run(self, arguments: argparse.Namespace, words: list[str]) -> None:
+        words = [interpolate(word, self._variables) for word in words]
         command_of(words)
         options = [name for name, value in vars(arguments).items() if name != "command" and value]
         if options:

@@ -123,6 +123,18 @@ def test_tab_and_help(kernel: Kernel) -> None:
     assert "--budget" in reply["data"]["text/plain"]
 
 
+def test_looking_inside(kernel: Kernel) -> None:
+    ok(kernel, "%%llama\ncount")
+    ok(kernel, "words = 'two  words'\n%llama tokens {{words}} $x^2$")
+    assert [line.split()[-1] for line in kernel.shown["text/plain"].splitlines()[-5:]] == ["$", "x", "^", "2", "$"]
+    ok(kernel, "%llama trace")
+    assert f"text     {WORDS}" in kernel.shown["text/plain"]
+    ok(kernel, "%llama format")
+    assert "read back" in kernel.printed and '"<tool_call>' in kernel.printed
+    assert kernel.run("%llama format modl")["evalue"].endswith("did you mean model?")
+    assert kernel.run("%llama trace req_none")["ename"] == "TraceError"
+
+
 def test_a_request_is_ended_from_another_kernel(kernel: Kernel) -> None:
     """By the first one's id, as another notebook sees it; somebody else's stays."""
     id = kernel.client.execute("%%llama -o half\nslow")
