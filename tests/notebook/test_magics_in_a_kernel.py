@@ -130,7 +130,7 @@ def test_looking_inside(kernel: Kernel) -> None:
     ok(kernel, "%llama trace")
     assert f"text     {WORDS}" in kernel.shown["text/plain"]
     ok(kernel, "%llama format")
-    assert "read back" in kernel.printed and '"<tool_call>' in kernel.printed
+    assert "ChatML is assumed" in kernel.printed and '"<tool_call>' in kernel.printed
     assert kernel.run("%llama format modl")["evalue"].endswith("did you mean model?")
     assert kernel.run("%llama trace req_none")["ename"] == "TraceError"
 
