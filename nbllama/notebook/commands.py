@@ -107,7 +107,11 @@ _LAST = f"{'nbllama.last':<26} what happened in the last request"
 def _load(ref: str) -> None:
     endpoint = link.endpoint(on_wait=say)
     bar = ProgressBar(f"loading {ref}", terminal=in_terminal())
-    model = load(endpoint, connection.absolute_reference(os.path.expanduser(ref)), bar.show)
+    try:
+        model = load(endpoint, connection.absolute_reference(os.path.expanduser(ref)), bar.show)
+    except KeyboardInterrupt:
+        bar.finish(f"loading {ref}: nobody waits here any more; the worker loads on")
+        raise
     bar.finish(f"loaded {model_line(model)}")
 
 

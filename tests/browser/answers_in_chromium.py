@@ -161,7 +161,7 @@ def take(page: Page, pictures: Path | None, name: str) -> None:
     """The whole page, in a window that is high enough for it, with one thought open."""
     if pictures is None:
         return
-    page.set_viewport_size({"width": welcome.WIDTH, "height": 4200})
+    page.set_viewport_size({"width": welcome.WIDTH, "height": 5000})
     page.evaluate("() => { document.querySelector('details').open = true; }")
     welcome.take(page, pictures, name)
     page.evaluate("() => { document.querySelector('details').open = false; }")

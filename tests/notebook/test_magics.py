@@ -129,6 +129,24 @@ def test_a_model_on_its_way_has_a_bar(shell: Shell, worker: FakeWorker, monkeypa
     assert "loaded big, loaded" in shown[-1] and "<progress" not in shown[-1]
 
 
+def test_an_interrupt_ends_the_waiting_for_a_model_only(
+    shell: Shell, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = load_progress.ProgressBar.show
+
+    def interrupted(bar: load_progress.ProgressBar, fraction: float) -> None:
+        show(bar, fraction)
+        worker.loading.clear()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(load_progress.ProgressBar, "show", interrupted)
+    worker.loading = [0.4, 0.9]
+
+    assert isinstance(shell.fails("%llama load big"), KeyboardInterrupt)
+    assert shell.last["text/plain"] == "loading big: nobody waits here any more; the worker loads on"
+    assert not any(one.path.endswith("/cancel") for one in worker.received)
+
+
 def test_help_tells_every_option_and_command() -> None:
     text = help_text()
     options = {name for action in NbllamaMagics.llama.parser._actions for name in action.option_strings}
