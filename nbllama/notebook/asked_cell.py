@@ -21,7 +21,7 @@ from nbllama.notebook.near import near
 from nbllama.notebook.short_traceback import shortened
 from nbllama.notebook.token_count import count_tokens
 from nbllama.notebook.trace import as_message
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 from nbllama.worker.connection import Endpoint
 
 

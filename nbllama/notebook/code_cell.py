@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 
 PROMPT = "Answer with Python code in one code block."
 """What `--code` adds below the prompt."""

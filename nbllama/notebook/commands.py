@@ -26,7 +26,7 @@ from nbllama.notebook.looking_inside import format_text, tokens_table, trace_sho
 from nbllama.notebook.near import near
 from nbllama.notebook.running import cancel_text, running_text
 from nbllama.notebook.status_text import model_line, models_text, status_text
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 from nbllama.worker import connection
 from nbllama.worker.errors import WorkerError
 

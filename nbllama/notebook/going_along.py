@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbllama.notebook import markup
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 
 _SMALL = "font-size:0.85em;opacity:0.65;margin:2px 0"
 _TEXT = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import markup
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
