@@ -11,7 +11,7 @@ from nbllama.errors import NbllamaError
 from nbllama.notebook.ask import Ended, Question, model_of, n_prompt
 from nbllama.notebook.conversation import Conversation, conversations
 from nbllama.notebook.errors import AskError
-from nbllama.wire.errors import NotFound
+from nbllama.wire.errors import ApiError
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
@@ -91,7 +91,7 @@ def _answered(question: Question, chat: Conversation) -> Any:
 
 def _n_ctx(endpoint: Endpoint, model: str) -> int | None:
     """A model's context in tokens; None where the server does not say, or has not loaded it yet."""
-    with contextlib.suppress(NotFound, KeyError, StopIteration):
+    with contextlib.suppress(ApiError, KeyError, StopIteration):
         entries = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
         return next(int(entry["n_ctx"]) for entry in entries if entry["id"] == model and entry.get("n_ctx"))
     with contextlib.suppress(NbllamaError):

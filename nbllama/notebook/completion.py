@@ -44,11 +44,11 @@ class Completer:
         self._options = {name: action for action in parser._actions for name in action.option_strings}
 
     def install(self) -> None:
-        """Once a shell, however often the extension is loaded."""
-        self.remove()
+        """Adds the matcher; IPython has no call for that."""
         self._shell.Completer.custom_matchers.append(self._matcher())
 
     def remove(self) -> None:
+        """Takes it away again, whichever completer added it."""
         matchers: Any = self._shell.Completer.custom_matchers
         matchers[:] = [one for one in matchers if getattr(one, "matcher_identifier", "") != IDENTIFIER]
 

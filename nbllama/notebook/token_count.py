@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbllama.wire.errors import NotFound
+from nbllama.wire.errors import ApiError
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
@@ -23,6 +23,7 @@ def count_tokens(endpoint: Endpoint, model: str, text: str) -> int:
         return 0
     try:
         return len(tokens_of(endpoint, model, text))
-    except NotFound:
+    except ApiError:
+        # Refused for another reason, it is refused here too, and says so.
         body = {"model": model, "messages": [{"role": "user", "content": text}]}
         return int(connection.request_json(endpoint, "POST", "/v1/messages/count_tokens", body)["input_tokens"])
