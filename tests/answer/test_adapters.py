@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,20 @@ def test_the_merged_file_is_written_once_and_anew_for_another_adapter(taught: Pu
     assert asyncio.run(answer_of("taught")) != first
     (other,) = merged_files(cache)
     assert other != written
+
+
+def test_a_merged_file_that_was_cut_short_is_made_again(taught: Published, cache: Path) -> None:
+    first = asyncio.run(answer_of("taught"))
+    (written,) = merged_files(cache)
+    whole = written.read_bytes()
+    written.write_bytes(whole[: len(whole) // 2])
+    killed, beside = cache / FOLDER / ".half-killed", cache / FOLDER / ".half-beside"
+    for half in (killed, beside):
+        half.write_bytes(b"GGUF")
+    os.utime(killed, (1_000_000_000, 1_000_000_000))
+    assert asyncio.run(answer_of("taught")) == first
+    assert merged_files(cache) == [beside, written], "what another worker may be writing stays"
+    assert written.read_bytes() == whole
 
 
 def test_a_full_disk_leaves_nothing_and_the_adapter_is_used(
