@@ -38,14 +38,17 @@ class AsyncTools:
     def wait(self, awaitable: Awaitable[Any]) -> Any:
         """Its value, or what it raised. An interrupt cancels it."""
         # The context goes with it: what it prints belongs to this cell.
-        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._running())
+        future = asyncio.run_coroutine_threadsafe(_outcome(awaitable), self._running())
         try:
             while not concurrent.futures.wait([future], TICK).done:
                 pass
         except BaseException:
             future.cancel()
             raise
-        return future.result()
+        value, left_by = future.result()
+        if left_by is not None:
+            raise left_by
+        return value
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -59,8 +62,12 @@ class AsyncTools:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
 
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return await awaitable, None
+    except (SystemExit, KeyboardInterrupt) as error:
+        # asyncio would end the loop with it, and nobody would hear of the call again.
+        return None, error
 
 
 async def _cancel_all() -> None:
