@@ -23,7 +23,8 @@ def run_cell(
     output: str | None = None,
 ) -> None:
     """Runs it; `output` names the variable that keeps the ToolRun, also one that was broken off. Raises UsageError."""
-    toolbox = Toolbox(_function(name.strip(), shell.user_ns) for name in names.split(",") if name.strip())
+    # IPython leaves the quotes around `--tools "f, g"`.
+    toolbox = Toolbox(_function(name.strip(), shell.user_ns) for name in names.strip("'\"").split(",") if name.strip())
     loop = ToolLoop(question, toolbox, confirm, MAX_STEPS if max_steps is None else max_steps)
     try:
         loop.run()

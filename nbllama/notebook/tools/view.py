@@ -46,7 +46,7 @@ _ENDINGS = {
     "max_tokens": "cut off at max_tokens",
     "model_context_window_exceeded": "cut off: the context is full",
 }
-_FEW_LINES, _FEW_CHARACTERS = 6, 400
+_FEW_LINES, _FEW_CHARACTERS, _ONE_LINE = 6, 400, 300
 
 
 def bundle(steps: Sequence[Step]) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _code(text: str) -> str:
 def _json(arguments: Any) -> str:
     """On one line if it is short."""
     line = json.dumps(arguments, ensure_ascii=False)
-    return line if len(line) <= 100 else json.dumps(arguments, indent=2, ensure_ascii=False)
+    return line if len(line) <= _ONE_LINE else json.dumps(arguments, indent=2, ensure_ascii=False)
 
 
 def _seconds(call: Call) -> str:
