@@ -169,7 +169,8 @@ class ToolLoop:
         with kept_up(show):
             if self._confirmation.wanted:
                 call.state = "asked"
-                show()
+                # Nobody is asked about what does not stand on the screen.
+                screen.show(step, now=True)
                 if (refusal := self._confirmation.refusal(call)) is not None:
                     return call.end("declined", refusal)
             call.start_clock()

@@ -20,8 +20,8 @@ _TICK = 1.0
 class StepScreen(Protocol):
     """One step's place on the screen. May be called from two threads."""
 
-    def show(self, step: Step, *, last: bool = False) -> None:
-        """Something has changed. May be left out if the last time was just now, unless it is the last."""
+    def show(self, step: Step, *, now: bool = False, last: bool = False) -> None:
+        """Something has changed. May be left out if the last time was just now, but not `now`, or as the `last`."""
 
 
 class NotebookStep:
@@ -31,9 +31,9 @@ class NotebookStep:
         self._output = Output()
         self._lock = threading.Lock()
 
-    def show(self, step: Step, *, last: bool = False) -> None:
+    def show(self, step: Step, *, now: bool = False, last: bool = False) -> None:
         with self._lock:
-            if self._output.due() or last:
+            if self._output.due() or now or last:
                 self._output.draw(view.bundle([step]))
 
 
@@ -44,7 +44,7 @@ class TerminalStep:
         self._n_shown = 0
         self._lock = threading.Lock()
 
-    def show(self, step: Step, *, last: bool = False) -> None:
+    def show(self, step: Step, *, now: bool = False, last: bool = False) -> None:
         with self._lock:
             # A tool may print, and a question may come, before the next part.
             text = view.plain(step) + ("\n" if step.calls and not last else "")

@@ -129,7 +129,8 @@ def _result(call: Call) -> str:
     label = "what the model is told" if call.is_error else "result"
     if len(text) <= _FEW_CHARACTERS and text.count("\n") < _FEW_LINES:
         return f'<div style="{_LABEL}">{label}</div>{_code(text)}'
-    return _folded(f"{label}: {len(text):,} characters, {text.count(chr(10)) + 1:,} lines", text)
+    n_lines = text.count("\n") + 1
+    return _folded(f"{label}: {len(text):,} characters, {n_lines:,} {counted('line', n_lines)}", text)
 
 
 def _folded(label: str, text: str) -> str:
