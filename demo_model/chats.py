@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from demo_model.draws import Draws, load
@@ -44,14 +45,36 @@ def extraction(d: Draws) -> tuple[str, dict[str, Any], dict[str, Any]]:
             said[name], found[name] = distinct(spec, d, list(said.values()))
     filled = fill(str(say), said, d)
     ask = SLOT.sub(lambda match: filled if match[1] == "text" else match[0], str(d.one(entry["ask"])))
-    properties = {name: _property(entry["schema"][name], value) for name, value in found.items()}
-    schema = {"type": "object", "properties": properties, "required": list(found), "additionalProperties": False}
+    schema = schema_of(found, entry, d)
+    if d.often(0.25):
+        found, schema = _camel_cased(found, schema)
     return ask, found, schema
 
 
-def _property(spec: dict[str, Any], found: Any) -> dict[str, Any]:
+def _camel_cased(found: dict[str, Any], schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    names = {name: re.sub(r"_(\w)", lambda match: match[1].upper(), name) for name in found}
+    properties = {names[name]: shown for name, shown in schema["properties"].items()}
+    required = {"required": [names[name] for name in schema["required"]]} if "required" in schema else {}
+    return {names[name]: value for name, value in found.items()}, schema | {"properties": properties} | required
+
+
+def schema_of(found: dict[str, Any], entry: dict[str, Any], d: Draws) -> dict[str, Any]:
+    """The JSON schema of an object, by hand or as Pydantic writes it, with titles."""
+    titled = d.often(0.4)
+    properties = {name: _property(name, entry["schema"][name], value, titled=titled) for name, value in found.items()}
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    if titled:
+        title = entry["name"].replace("_", " ").title().replace(" ", "")
+        schema = {"properties": properties, "required": list(found), "title": title, "type": "object"}
+    elif d.often(0.8):
+        schema["required"] = list(found)
+    return schema | {"additionalProperties": False} if d.often(0.7) else schema
+
+
+def _property(name: str, spec: dict[str, Any], found: Any, *, titled: bool) -> dict[str, Any]:
+    title = {"title": name.replace("_", " ").title()} if titled else {}
     if "enum" in spec:
-        return {"type": "string", "enum": list(spec["enum"])}
+        return title | {"type": "string", "enum": list(spec["enum"])}
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
-    shown: dict[str, Any] = {"type": "number" if spec.get("type") == "number" else kinds[type(found)]}
+    shown = title | {"type": "number" if spec.get("type") == "number" else kinds[type(found)]}
     return shown | {"items": {"type": "string"}} if shown["type"] == "array" else shown

@@ -12,10 +12,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from demo_model.asides import with_more
 from demo_model.chats import Chats, extraction
+from demo_model.demo.made_tools import made_tool
 from demo_model.draws import Draws
 from demo_model.kinds import kind
-from demo_model.tools import Offer, Request, families, fill, fill_json, offer, request, said_for
+from demo_model.lookups import lookup
+from demo_model.schemas import styled
+from demo_model.tools import Family, Offer, Request, families, fill, fill_json, offer, request, said_for
 from demo_model.wording import (
     AND_THEN,
     CLOSINGS,
@@ -31,6 +35,7 @@ from demo_model.wording import (
     listed,
     lowered,
     respaced,
+    schema_turn,
     shortened,
     system_turn,
     uncapitalised,
@@ -38,7 +43,9 @@ from demo_model.wording import (
 
 Segment = tuple[str, bool]
 
+TOOLS = [1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6]
 SHELLS = {"run_shell"}
+SHELL_DOMAINS = {"computer", "builders"}
 # With one of these at hand hardly anything fits no tool.
 GENERAL = {"web_search", "encyclopedia", "run_python", "run_shell", "http_get", "http_request"}
 
@@ -53,16 +60,25 @@ class Group:
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of the groups and, inside those with tools, of the dialogues."""
+    """Shares of the groups and, inside those with tools, of the dialogues.
+
+    `optional`: requests that are drawn from those with an optional argument, where the tool has such; `beside`: with
+    one that is added by its name; `pairs`: groups of which two dialogues differ in one thing; `made`: groups around a
+    tool that is put together of words.
+    """
 
     chat: float = 0.2
-    structured: float = 0.06
-    two: float = 0.15
+    structured: float = 0.08
+    two: float = 0.2
     none: float = 0.13
     incomplete: float = 0.03
     result: float = 0.42
     problem: float = 0.14
     more_turns: float = 0.2
+    optional: float = 0.45
+    beside: float = 0.12
+    pairs: float = 0.3
+    made: float = 0.3
     thinking: float = 0.3
     branches: int = 5
 
@@ -91,13 +107,14 @@ class Composer:
         if share < self.mix.chat + self.mix.structured:
             return Group("", [self._structured() for _ in range(self.mix.branches)])
         offers = self.offers()
-        branches = [self._with_tools(offers) for _ in range(self.mix.branches)]
+        branches = self._pair(offers) if self.d.often(self.mix.pairs) else []
+        branches += [self._with_tools(offers) for _ in range(self.mix.branches - len(branches))]
         return Group(system_turn(self._system(0.3), offers), branches)
 
     def offers(self, n: int | None = None) -> list[Offer]:
         """One to six tools; where there are several, near ones are among them more often than not."""
-        n = n or self.d.random.choice([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6])
-        first = self.d.one(self.families)
+        n = n or self.d.random.choice([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6] if self.d.held_out else TOOLS)
+        first = self._made() if self._makes(self.mix.made) else self.d.one(self.families)
         chosen = [first]
         for _ in range(40):
             if len(chosen) == n:
@@ -108,25 +125,46 @@ class Composer:
                 if one.family == first.family or (self.d.often(0.3) and one.domain == first.domain)
             ]
             another = self.d.one(near) if near and self.d.often(0.55) else self.d.one(self.others)
-            if another not in chosen:
+            if first.domain == "made" and self.d.often(0.6):
+                another = made_tool(self.d, first.family if self.d.often(0.6) else None)
+            elif first.domain == "lookups" and self.d.often(0.6):
+                another = lookup(self.d, chosen)
+            if another.key not in {one.key for one in chosen}:
                 chosen.append(another)
         made, names = [], set()
         for family in chosen:
-            one = offer(family, self.d)
+            one = self._offered(family)
             if one.name not in names and (family is not first or one.usable()):
                 names.add(one.name)
                 made.append(one)
         if {one.family.key for one in made} & SHELLS:
             # A shell can do what most tools of a computer do: beside it no other is the only right one.
-            made = [one for one in made if one.family.domain != "computer" or one.family.key in SHELLS]
+            made = [one for one in made if one.family.domain not in SHELL_DOMAINS or one.family.key in SHELLS]
         self.d.random.shuffle(made)
         return made or self.offers(n)
+
+    def _made(self) -> Family:
+        """A tool that nobody wrote: those are too few to learn from that a schema has to be read."""
+        return lookup(self.d) if self.d.often(0.6) else made_tool(self.d)
+
+    def _makes(self, share: float) -> bool:
+        """Whether to do what only training does: an evaluation has the hand-written tools, plainly listed."""
+        return not self.d.held_out and self.d.often(share)
+
+    def _offered(self, family: Family) -> Offer:
+        one = offer(family, self.d)
+        return styled(one, self.d) if self._makes(0.6) else one
 
     def asked(self, offers: list[Offer]) -> Request:
         """A request for one of the tools; in an evaluation only for one that was held out."""
         able = [one for one in offers if one.family.held_out == self.d.held_out and one.usable()]
-        made = request(self.d.one(able), self.d) if able else None
-        return made or self.asked(self.offers())
+        if not able:
+            return self.asked(self.offers())
+        chosen = self.d.one(able)
+        fuller = chosen.with_optional() if self._makes(self.mix.optional) else None
+        made = request(chosen, self.d, fuller)
+        assert made  # its schema fits a wording
+        return (with_more(made, self.d) if self._makes(self.mix.beside) else None) or made
 
     def unfit(self, offers: list[Offer]) -> Request | None:
         """A request of another domain and family than all of the tools; None where its schema has no wording."""
@@ -152,6 +190,25 @@ class Composer:
             else:
                 branch += self._calls([self.asked(able)], first=turn == 0, last=turn == turns - 1)
         return branch
+
+    def _pair(self, offers: list[Offer]) -> list[list[Segment]]:
+        """Two dialogues that differ in one thing: an optional argument, the values, or which tool is wanted."""
+        able = [one for one in offers if one.usable() and one.family.held_out == self.d.held_out]
+        if not able:
+            return []
+        first = self.asked(able)
+        second = self._other(first, able)
+        return [self._calls([one], first=True, last=True) for one in (first, second)]
+
+    def _other(self, first: Request, able: list[Offer]) -> Request:
+        share = self.d.random.random()
+        others = [one for one in able if one is not first.offer]
+        if others and share < 0.35:
+            return self.asked([self.d.one(others)])
+        more = with_more(first, self.d) if share < 0.6 else None
+        if share < 0.8 and more is None and (fuller := first.offer.with_optional()):
+            more = request(first.offer, self.d, fuller, like=first)
+        return more or request(first.offer, self.d, [first.wording]) or first
 
     def _two(self, able: list[Offer]) -> list[Request]:
         same = self.d.one(able) if self.d.often(0.5) else None
@@ -277,11 +334,12 @@ class Composer:
         return branch
 
     def _structured(self) -> list[Segment]:
-        ask, value, _ = extraction(self.d)
+        ask, value, schema = extraction(self.d)
         thinks = self.d.often(self.mix.thinking * 0.5)
         thought = f"The answer is an object with {listed(list(value))}. I take the values from the text."
         text = json.dumps(value, ensure_ascii=False)
-        return [*self._asks(ask, thinks), *self._says(text, thinks and thought)]
+        told = (schema_turn(self._system(0.15), schema), False)
+        return [told, *self._asks(ask, thinks), *self._says(text, thinks and thought)]
 
     # --- turns
 
@@ -314,7 +372,7 @@ class Composer:
         if share < 0.2 and one.text[-1:] in ".!?":
             return lowered(self.d.one(CLOSINGS), one)
         if share < 0.3:
-            return uncapitalised(one).rstrip(".")
+            return uncapitalised(one)[: len(one.unended)] if one.text.endswith(".") else uncapitalised(one)
         if share < 0.36:
-            return one.text.rstrip(".?!")
+            return one.unended
         return one.text

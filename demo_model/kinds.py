@@ -21,6 +21,12 @@ Said = tuple[str, Any]
 
 HOLE = re.compile(r"\{([^{}]+)\}")
 RANGE = re.compile(r"(-?[\d.]+)-([\d.]+)(?::(\d))?")
+NEW_VALUES = 0.3  # of the draws from a list that is open
+OPEN = {"landmark", "dish", "song", "artist", "book", "movie", "event", "subject", "product", "todo", "query", "topic"}
+ONSETS = tuple(re.findall(r"\w+", "b br c ch d dr f fl g gr h j k kl l m n p pl qu r s sh sk st t tr v w x y z"))
+VOWELS = tuple(re.findall(r"\w+", "a a e e i i o o u ai ea ee oo ou y"))
+CODAS = ("", "", "", "", *re.findall(r"\w+", "b ck d l ll m n nd ng r rk s st t x z"))
+FIXED = re.compile(r"\d{4}-\d\d-\d\d|\d\d?:\d\d")  # other digits would make no date or time
 SIGNS = {"d": string.digits, "h": "0123456789abcdef", "L": string.ascii_uppercase}
 ASCII = str.maketrans("äöüåøéèêçñáíóúšžčřłńśćğıőűæ", "aouaoeeecnaiouszcrlnscgioua")
 CURRENCIES = {
@@ -61,6 +67,10 @@ def kind(d: Draws, name: str) -> Said:
 
 def draw(d: Draws, name: str) -> str:
     """A value of a kind, of whichever split."""
+    if name == "coined":
+        return coined(d)
+    if name in OPEN and d.often(NEW_VALUES):
+        return reworded(str(d.one(lists()[name])), d)
     if name in SOURCES:
         return str(d.one(SOURCES[name]()))
     made = _patterns().get(name)
@@ -84,6 +94,28 @@ def _fill(d: Draws, hole: str) -> str:
         return plain(draw(d, hole.removeprefix("plain ")))
     text = draw(d, hole[0].lower() + hole[1:])
     return text[:1].upper() + text[1:] if hole[0].isupper() else text
+
+
+def coined(d: Draws) -> str:
+    """A word that there is not: it can only be copied."""
+    return "".join(d.one(ONSETS) + d.one(VOWELS) + d.one(CODAS) for _ in range(d.one([1, 2, 2, 2, 3])))
+
+
+def reworded(text: str, d: Draws) -> str:
+    """A value like this one that no list has: other digits, or another word in one place."""
+    if FIXED.search(text):
+        return text
+    if sum(c.isdigit() for c in text) > 2:
+        return re.sub(r"\d", lambda match: d.one("123456789"), text)
+    parts = re.split(r"([A-Za-z]{4,})", text)
+    places = range(1, len(parts), 2)
+    if not places:
+        return text
+    place = d.one(places)
+    new = coined(d) if d.often(0.4) else str(d.one(words(d.one(["noun", "noun", "adjective"]))))
+    old = parts[place]
+    parts[place] = new.upper() if old.isupper() else new.capitalize() if old[0].isupper() else new
+    return "".join(parts)
 
 
 def plain(text: str) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from demo_model.draws import DATA, EVALUATION, Draws, words
-from demo_model.kinds import Said, kind
+from demo_model.kinds import Said, kind, reworded
 
 SLOT = re.compile(r"<(\w+)(?::(int|decimal|one)\(([^)]*)\)|:(\w+))?>")
+NEW_VALUES = 0.4  # of the values of a list that are drawn
 HELD_OUT_TOOLS = 12  # one tool in twelve is for evaluation only
 
 
@@ -55,6 +56,11 @@ class Offer:
         """The requests that this schema can answer."""
         return [(say, set) for say, set in self.family.requests if {*_named(say), *set} <= self.slots.keys()]
 
+    def with_optional(self) -> list[tuple[str, dict[str, Any]]]:
+        """Of these, the requests that say more than they must."""
+        needed = {slot for slot, spec in self.family.parameters.items() if spec.get("required")}
+        return [(say, set) for say, set in self.usable() if {*_named(say), *set} - needed]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -64,6 +70,14 @@ class Request:
     text: str
     arguments: dict[str, Any]
     said: dict[str, str] = field(default_factory=dict)
+    wording: tuple[str, dict[str, Any]] = ("", {})
+
+    @property
+    def unended(self) -> str:
+        """The text without its full stop or question mark, unless a value ends with it."""
+        if any(said and self.text.endswith(said) for said in self.said.values()):
+            return self.text
+        return self.text.rstrip(".?!")
 
     @property
     def wants(self) -> str:
@@ -174,21 +188,29 @@ def type_of_kind(kind: str) -> str:
     return "number" if kind == "amount" or kind.startswith("decimal(") else "string"
 
 
-def request(offer: Offer, d: Draws) -> Request | None:
-    """A request for the offered tool. None where its schema fits none of the wordings."""
-    usable = offer.usable()
+def request(
+    offer: Offer, d: Draws, wordings: list[tuple[str, dict[str, Any]]] | None = None, like: Request | None = None
+) -> Request | None:
+    """A request for the offered tool, in one of the wordings. None where its schema fits none of them.
+
+    What `like` says and this wording says too stays the same.
+    """
+    usable = wordings or offer.usable()
     if not usable:
         return None
-    say, set = d.one(usable)
+    say, set = wording = d.one(usable)
     said: dict[str, str] = {}
     passed: dict[str, Any] = dict(set)
     for slot in dict.fromkeys(_named(say)):
-        said[slot], passed[slot] = distinct(offer.family.parameters[slot], d, list(said.values()))
+        if like and offer.slots[slot] in like.arguments and slot not in like.wording[1]:
+            said[slot], passed[slot] = like.said[slot], like.arguments[offer.slots[slot]]
+        else:
+            said[slot], passed[slot] = distinct(offer.family.parameters[slot], d, list(said.values()))
     text = fill(_with_prepositions(say, said, offer), said)
     arguments = {offer.slots[slot]: passed[slot] for slot in offer.family.parameters if slot in passed}
     for slot, value in set.items():
         said.setdefault(slot, str(value).lower() if isinstance(value, bool) else str(value))
-    return Request(offer, text, _ordered(arguments, offer.schema), said)
+    return Request(offer, text, ordered(arguments, offer.schema), said, wording)
 
 
 def distinct(spec: dict[str, Any], d: Draws, others: list[str]) -> Said:
@@ -200,7 +222,7 @@ def distinct(spec: dict[str, Any], d: Draws, others: list[str]) -> Said:
     return said, passed
 
 
-def _ordered(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def ordered(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """As the grammar writes them: what is required first."""
     required = schema.get("required") or []
     first = [name for name in schema["properties"] if name in required]
@@ -229,7 +251,9 @@ def value(spec: dict[str, Any], d: Draws) -> Said:
         passed = d.one(spec["say"])
         return str(d.one(spec["say"][passed])), passed
     if "values" in spec:
-        text = d.fresh(lambda: str(d.one(spec["values"])))
+        text = d.fresh(
+            lambda: reworded(str(d.one(spec["values"])), d) if d.often(NEW_VALUES) else str(d.one(spec["values"]))
+        )
         return text, text
     if "range" in spec:
         return _number(spec, d)

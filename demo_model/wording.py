@@ -92,6 +92,13 @@ def system_turn(system: str, offers: list[Offer]) -> str:
     return f"<|im_start|>system\n{system}{gap}<tools>{lines}\n</tools><|im_end|>\n"
 
 
+def schema_turn(system: str, schema: dict[str, Any]) -> str:
+    """The turn that says what the answer is to be, as `nbllama.chat.text_tools` words it."""
+    gap = "\n\n" if system else ""
+    told = f"Answer with JSON that fits this schema:\n{json.dumps(schema, ensure_ascii=False)}"
+    return f"<|im_start|>system\n{system}{gap}{told}<|im_end|>\n"
+
+
 def call(one: Request) -> str:
     arguments = json.dumps(one.arguments, ensure_ascii=False)
     return f'<tool_call>\n{{"name": "{one.offer.name}", "arguments": {arguments}}}\n</tool_call>'
@@ -103,9 +110,10 @@ def lowered(pattern: str, one: Request) -> str:
 
 def joined(first: Request, second: Request, d: Draws) -> str:
     """Two requests in one message."""
-    text = first.text.rstrip(".!?")
+    text = first.unended
     whole = first.text if first.text[-1:] in ".?!" else f"{text}."
-    lower = uncapitalised(first).rstrip(".!?") + "."
+    lower = uncapitalised(first)[: len(text)]
+    lower += "" if lower[-1:] in ".?!" else "."
     return str(d.one(TWO)).format(u=whole, a=text, l=lower, m=uncapitalised(second), v=second.text)
 
 

@@ -20,10 +20,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chat": {"wire"},
     "engine": set(),
     "answer": {"wire", "chat", "engine"},
-    "worker": {"wire", "answer", "engine"},
+    # Pure: a record in, rows, text and HTML out.
+    "views": {"wire"},
+    "worker": {"wire", "answer", "engine", "views"},
     "server": {"wire", "worker.relay", "worker.link", *CLIENT_SIDE},
-    "notebook": {"wire", *CLIENT_SIDE},
-    "cli": {"wire", "chat", "engine", "answer", "worker", "server", "notebook"},
+    "notebook": {"wire", "views", *CLIENT_SIDE},
+    "cli": {"wire", "chat", "engine", "answer", "worker", "server", "notebook", "views"},
 }
 
 # Library → the only places that may import it.
@@ -45,7 +47,7 @@ DOORS: dict[str, set[str]] = {
 }
 
 # What a kernel imports must not pull a server or an engine into it: all of these folders, and the client's side.
-LIGHT_FOLDERS = ("wire", "chat", "notebook")
+LIGHT_FOLDERS = ("wire", "chat", "views", "notebook")
 # Grammars are made where a model is, in the worker.
 NOT_LIGHT = {"nbllama.chat.grammar"}
 BLOCKED = ("llama_cpp", "llguidance", "tornado", "jupyter_server")
@@ -91,6 +93,13 @@ def test_heavy_libraries_have_one_door(library: str) -> None:
         if any(name.split(".")[0] == library for name in imports(path)):
             places = {relative.parts[0], relative.as_posix()}
             assert places & DOORS[library], f"{relative} imports {library}"
+
+
+def test_views_need_nothing_but_python_and_the_wire() -> None:
+    for path in files("views"):
+        for name in imports(path):
+            library = name.split(".")[0]
+            assert library in sys.stdlib_module_names or library == "nbllama", f"{path.name} imports {name}"
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

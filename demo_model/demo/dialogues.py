@@ -21,7 +21,7 @@ from demo_model.demo.small_talk import SmallTalk
 from demo_model.dialogues import GENERAL, SHELLS, Composer, Group, Mix, Segment
 from demo_model.draws import Draws
 from demo_model.tools import Family, Offer, Request, families, offer, request
-from demo_model.wording import listed, shortened, system_turn
+from demo_model.wording import listed, schema_turn, shortened, system_turn
 
 HARD_KINDS = {"sql", "shell", "python", "iban", "uuid", "coordinates", "isbn"}
 LONGEST_REQUEST = 80
@@ -42,6 +42,8 @@ class DemoMix(Mix):
     long: float = 0.08
     length: float = 1.0
     branches: int = 6
+    beside: float = 0.0
+    pairs: float = 0.0
 
 
 COPYING = DemoMix(copying=0.7, long=0.0)
@@ -147,9 +149,11 @@ class DemoComposer(Composer):
         return branch
 
     def _structured(self) -> list[Segment]:
-        ask, value, _ = extraction(self.d)
+        ask, value, schema = extraction(self.d)
         thinks = self.d.often(self.mix.thinking)
-        return [*self._asks(ask, thinks), *self._says(json.dumps(value), thinks and "I take the values from the text.")]
+        thought = thinks and "I take the values from the text."
+        told = (schema_turn("", schema), False)
+        return [told, *self._asks(ask, thinks), *self._says(json.dumps(value), thought)]
 
     def _asks(self, text: str, thinks: bool, *, bare: bool = False) -> list[Segment]:
         self._heard = "" if bare else text

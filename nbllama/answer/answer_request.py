@@ -20,9 +20,9 @@ from nbllama.answer.guiding import steering_of
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.signatures import Signer
-from nbllama.answer.tokenise import encode
-from nbllama.answer.wishes import sampling_of
-from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Started, Tokens
+from nbllama.answer.token_places import encode_with_places
+from nbllama.answer.wishes import alternatives_of, sampling_of
+from nbllama.engine.jobs import Failed, Finished, Job, Outcome, Progress, Reread, Started, Tokens
 from nbllama.engine.loop import EngineLoop
 from nbllama.wire.answers import MessageBuilder, Usage, new_message
 from nbllama.wire.errors import ApiError, ServerFault
@@ -48,7 +48,9 @@ class Answer:
         engine: EngineLoop,
         recorder: Recorder,
         signer: Signer,
+        alternatives: int = 0,
     ) -> None:
+        """`alternatives`: of how many the trace tells the probability where the request says nothing of it."""
         self._signer = signer
         self.request = request
         self.stream = request.stream
@@ -61,6 +63,7 @@ class Answer:
         self._catalog = catalog
         self._engine = engine
         self._recorder = recorder
+        self._alternatives = alternatives
         self._outcomes: asyncio.Queue[list[Outcome]] = asyncio.Queue()
         self._accepted: Accepted | None = None
         self._cancelled = False
@@ -129,14 +132,16 @@ class Answer:
 
     async def _submit(self, model: LoadedModel) -> Accepted:
         self.request = await with_texts(self.request)
-        prompt, encoded = await asyncio.to_thread(encode, model, self.request, self._recorder.record.client)
+        prompt, encoded, offsets = await asyncio.to_thread(
+            encode_with_places, model, self.request, self.client, wanted=self._recorder.explained
+        )
         # Aside: a grammar may have to be compiled.
         steering = await asyncio.to_thread(steering_of, self.request, model, prompt.tail)
         self._recorder.steered(steering.notes, steering.ignored)
         self.ignored = [*self.ignored, *steering.ignored]
         explain = self._recorder.explain(prompt.tail)
         accepted = accept(self.request, model, prompt, encoded, steering.guide, sign=self._signer.sign, explain=explain)
-        self._recorder.prompt(prompt, encoded.ids, model.template.warnings)
+        self._recorder.prompt(prompt, encoded.ids, offsets, model)
         self._engine.submit(self.model_id, self._job(accepted))
         if self._cancelled:
             # The engine had not heard of the job when it was told to drop it.
@@ -152,6 +157,7 @@ class Answer:
             sampling=sampling_of(self.request, accepted.model.source.sampling),
             deliver=self._outcomes.put_nowait,
             guide=accepted.guide,
+            alternatives=alternatives_of(self.request, self._alternatives) if self._recorder.explained else 0,
         )
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
@@ -175,6 +181,8 @@ class Answer:
             for outcome in outcomes:
                 if accepted.over:
                     break
+                if isinstance(outcome, Finished):
+                    self._recorder.finished(outcome)
                 if isinstance(outcome, Finished | Failed):
                     ending = outcome
                 else:
@@ -228,38 +236,42 @@ class Answer:
             outcomes += self._outcomes.get_nowait()
         return outcomes
 
-    def _take(self, accepted: Accepted, outcome: Tokens | Started | Progress) -> list[Event]:
+    def _take(self, accepted: Accepted, outcome: Tokens | Reread | Started | Progress) -> list[Event]:
         match outcome:
-            case Tokens(ids, text):
-                self._count(accepted, ids)
-                return self._tell_text(accepted, text)
-            case Started(cached):
-                self._start(accepted, cached)
+            case Tokens():
+                self._count(accepted, outcome)
+                return self._tell_text(accepted, outcome.text)
+            case Reread():
+                self._recorder.reread(outcome)
+            case Started():
+                self._start(accepted, outcome)
             case Progress():
                 self._tell(outcome)
         return []
 
-    def _start(self, accepted: Accepted, cached: int) -> None:
+    def _start(self, accepted: Accepted, started: Started) -> None:
+        cached = started.cached
         five_minutes, one_hour = accepted.kept.created(cached)
         self._usage.cache_read_input_tokens = cached
         self._usage.cache_creation_input_tokens = five_minutes + one_hour
         self._usage.created_for_an_hour = one_hour
         self._usage.input_tokens = len(accepted.encoded.ids) - cached - five_minutes - one_hour
-        self._recorder.start(cached)
+        self._recorder.start(started)
 
     def _tell(self, progress: Progress) -> None:
+        self._recorder.progress(progress)
         if progress.position:
             self._progress = {"state": "queued", "position": progress.position}
         else:
             fraction = round(progress.prefilled / max(1, progress.total), 3)
             self._progress = {"state": "prefill", "prefill": fraction}
 
-    def _count(self, accepted: Accepted, ids: tuple[int, ...]) -> None:
+    def _count(self, accepted: Accepted, tokens: Tokens) -> None:
         self._progress = {}
-        self._recorder.tokens(ids)
-        self._usage.output_tokens += len(ids)
+        self._recorder.tokens(tokens)
+        self._usage.output_tokens += len(tokens.ids)
         if accepted.writer.in_thinking:
-            self._usage.thinking_tokens += len(ids)
+            self._usage.thinking_tokens += len(tokens.ids)
 
     def _tell_text(self, accepted: Accepted, text: str) -> list[Event]:
         if not text:

@@ -27,7 +27,9 @@ State = Literal["unloaded", "loading", "loaded", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What a request needs of a model; the runtime itself belongs to the engine thread."""
+    """What a request needs of a model; the runtime itself belongs to the engine thread.
+
+    `control` are the ids of its control tokens."""
 
     source: ModelSource
     info: RuntimeInfo
@@ -35,6 +37,7 @@ class LoadedModel:
     template: ChatTemplate
     generated: GeneratedIds
     grammars: LazyGrammars
+    control: frozenset[int]
 
 
 @dataclass(slots=True)
@@ -246,7 +249,7 @@ def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedMod
     template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control, format=given)
     generated = GeneratedIds(runtime.vocabulary.piece, control.values())
     grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
-    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars)
+    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars, frozenset(control.values()))
 
 
 def _status(entry: Entry, *, is_default: bool) -> dict[str, Any]:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from nbllama.answer.likelihoods import to_record
+from nbllama.answer.model_catalog import LoadedModel
 from nbllama.answer.parser_steps import ParserSteps
+from nbllama.answer.token_places import pieces_of
+from nbllama.answer.trace import TraceStore, ids_of_answer
 from nbllama.chat.explain import Step
 from nbllama.chat.prompt import Prompt
+from nbllama.engine.errors import EngineStopped
+from nbllama.engine.jobs import NO_WORK, Finished, Progress, Reread, Started, Tokens
+from nbllama.engine.likelihood import Likelihood
 from nbllama.wire.answers import MessageBuilder
 from nbllama.wire.errors import ApiError
 from nbllama.wire.events import Event, MessageDelta, MessageStop
 from nbllama.wire.records import RequestRecord
+
+MOST_ALTERNATIVES = 100_000
+"""Alternatives that one record keeps; while it runs they take 15 MB, and 2 MB of JSON afterwards."""
 
 _ENDINGS = {
     "end_turn": "done",
@@ -25,7 +35,8 @@ _ENDINGS = {
 class Recorder:
     """Event loop only. Times are seconds since the request was accepted; `created` alone is a wall clock.
 
-    `explained` says whether the parser's steps are wanted."""
+    `explained` says whether the record may be read: only then are the parser's steps, the pieces of tokens and the like
+    put together."""
 
     def __init__(
         self,
@@ -34,7 +45,7 @@ class Recorder:
         message_id: str,
         client: str,
         keep: Callable[[RequestRecord], None],
-        explained: bool = False,
+        traces: TraceStore,
     ) -> None:
         self.record = RequestRecord(
             id=id,
@@ -45,7 +56,11 @@ class Recorder:
             stream=False,
         )
         self._keep = keep
-        self._explained = explained
+        self.explained = traces.keeps
+        self._traces = traces
+        self._model: LoadedModel | None = None
+        self._work = NO_WORK
+        self._n_alternatives = 0
         self._steps: ParserSteps | None = None
         self._began = time.perf_counter()
         self._builder = MessageBuilder()
@@ -53,11 +68,15 @@ class Recorder:
         self._text: list[str] = []
         self._closed = False
 
-    def prompt(self, prompt: Prompt, ids: list[int], warnings: Sequence[str]) -> None:
+    def prompt(self, prompt: Prompt, ids: list[int], offsets: list[int], model: LoadedModel) -> None:
+        self._model = model
         record = self.record
+        record.model_id = model.source.id
+        record.n_ctx = model.info.n_ctx
         record.prompt = prompt.text
         record.prompt_ids = ids
-        record.warnings.extend(warnings)
+        record.prompt_offsets = offsets
+        record.warnings.extend(model.template.warnings)
         record.spans = [
             {
                 "start": span.start,
@@ -76,18 +95,54 @@ class Recorder:
 
     def explain(self, tail: str) -> Callable[[Step], None] | None:
         """Who is to be told a parser's steps; None where nobody reads them, so that none are made."""
-        self._steps = ParserSteps(tail) if self._explained else None
+        self._steps = ParserSteps(tail) if self.explained else None
         return self._steps
 
-    def start(self, cached: int) -> None:
-        self.record.cached_tokens = cached
-        self._times["started"] = self._now()
+    def progress(self, progress: Progress) -> None:
+        """A step of the prefill has ended; what is told of the queue is no part of the record."""
+        if not progress.position:
+            self.record.prefill.append([self._since(progress.at), progress.prefilled])
 
-    def tokens(self, ids: Sequence[int]) -> None:
-        if not self.record.output_ids:
-            self._times["first_token"] = self._now()
-        self.record.output_ids.extend(ids)
-        self._times["last_token"] = self._now()
+    def start(self, started: Started) -> None:
+        record = self.record
+        record.cached_tokens = started.cached
+        self._times["started"] = started.at - self._began
+        if started.reuse is None or not self.explained:
+            return
+        other, same = self._traces.closest(record) or (None, None)
+        record.reuse = {
+            "cached_tokens": started.cached,
+            "source": started.reuse.source,
+            "compared_with": other,
+            "first_difference": same,
+            "reason": started.reuse.reason,
+        }
+
+    def tokens(self, tokens: Tokens) -> None:
+        record, at = self.record, tokens.at - self._began
+        if not record.output_ids:
+            self._times["first_token"] = at
+            record.prefill.append([self._since(tokens.at), len(record.prompt_ids)])
+        self._times["last_token"] = at
+        record.output_ids.extend(tokens.ids)
+        record.token_times.extend([self._since(tokens.at)] * len(tokens.ids))
+        self._likely(tokens.likelihoods)
+        self._work = tokens.work
+
+    def reread(self, reread: Reread) -> None:
+        """What is known of forced tokens by now takes the place of what was."""
+        end = reread.index + len(reread.likelihoods)
+        if end <= len(self.record.probabilities):
+            self.record.probabilities[reread.index : end] = map(to_record, reread.likelihoods)
+
+    def finished(self, finished: Finished) -> None:
+        self._work = finished.work
+
+    def _likely(self, likelihoods: Sequence[Likelihood]) -> None:
+        for likelihood in likelihoods:
+            if self._n_alternatives < MOST_ALTERNATIVES:
+                self._n_alternatives += len(likelihood.top) + (len(likelihood.raw.top) if likelihood.raw else 0)
+                self.record.probabilities.append(to_record(likelihood))
 
     def text(self, text: str) -> None:
         self._text.append(text)
@@ -117,6 +172,9 @@ class Recorder:
         record = self.record
         record.output_text = "".join(self._text)
         self._write_steps()
+        self._write_pieces()
+        if 0 < len(record.probabilities) < len(record.output_ids):
+            record.warnings.append(f"probabilities: kept of the first {len(record.probabilities)} tokens only")
         if record.message is None and record.error is None:
             record.ending = "cancelled"
         record.timings = self._timings()
@@ -129,9 +187,21 @@ class Recorder:
         if self._steps.n_left_out:
             self.record.warnings.append(f"parser_steps: {self._steps.n_left_out} more are left out")
 
+    def _write_pieces(self) -> None:
+        if self._model is None or not self.explained:
+            return
+        record = self.record
+        try:
+            record.pieces = pieces_of([*record.prompt_ids, *ids_of_answer(record)], self._model.vocabulary.piece)
+        except EngineStopped:
+            # The model was unloaded under the request.
+            return
+        record.special = sorted(id for id in self._model.control if str(id) in record.pieces)
+
     def _timings(self) -> dict[str, float]:
         """Seconds of each phase that took place, and tokens a second while decoding."""
         times, timings = self._times, {"total_s": self._now()}
+        timings |= self._computed()
         if "started" in times:
             timings["queued_s"] = times["started"]
         if "first_token" in times:
@@ -142,6 +212,18 @@ class Recorder:
             if decode > 0:
                 timings["tokens_per_second"] = (len(self.record.output_ids) - 1) / decode
         return {name: round(value, 6) for name, value in timings.items()}
+
+    def _computed(self) -> dict[str, float]:
+        """What was computed, and in how many steps; of one that ended in its prefill, as far as it was told."""
+        record, work = self.record, self._work
+        if work is not NO_WORK:
+            return {name: value for name, value in work._asdict().items() if value}
+        if not record.prefill:
+            return {}
+        return {"prefill_tokens": record.prefill[-1][1] - record.cached_tokens, "prefill_steps": len(record.prefill)}
+
+    def _since(self, at: float) -> float:
+        return round(at - self._began, 6)
 
     def _now(self) -> float:
         return time.perf_counter() - self._began

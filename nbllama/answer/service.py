@@ -43,7 +43,8 @@ class ServiceSettings:
     API refuses.
     `formats` are descriptions in place of derived ones, by model id, as `chat.format.to_data` writes them.
 
-    `trace_count` 0 keeps no traces.
+    `trace_count` 0 keeps no traces. `probabilities`: of so many alternatives of each token they tell the probability
+    where a request does not say.
     `cache_bytes` bounds a model's prefixes outside its own cells (None: by the machine's memory).
     """
 
@@ -54,6 +55,7 @@ class ServiceSettings:
     max_waiting: int = 256
     trace_count: int = 100
     trace_bytes: int = 64 << 20
+    probabilities: int = 0
     trial_memory: Path | None = None
     signature_key: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Service:
         )
         self._signer = Signer(load_key(settings.signature_key) if settings.signature_key else None)
         self._lenient = settings.lenient
+        self._alternatives = settings.probabilities
         self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[str, Answer] = {}
@@ -137,7 +140,7 @@ class Service:
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
         recorder = Recorder(
-            id=request_id, message_id=new_id("msg"), client=client, keep=self._ended, explained=self._traces.keeps
+            id=request_id, message_id=new_id("msg"), client=client, keep=self._ended, traces=self._traces
         )
         try:
             request, entry = await self._understood(body, recorder.record, default_model, betas)
@@ -145,7 +148,13 @@ class Service:
             recorder.fail(error)
             raise
         answer = Answer(
-            request, entry, catalog=self._catalog, engine=self._engine, recorder=recorder, signer=self._signer
+            request,
+            entry,
+            catalog=self._catalog,
+            engine=self._engine,
+            recorder=recorder,
+            signer=self._signer,
+            alternatives=self._alternatives,
         )
         self._n_requests += 1
         self._running[request_id] = answer

@@ -13,11 +13,14 @@ from nbllama.wire.requests import CountTokensRequest, MessagesRequest
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`ids` from `tail_start` on are the text of `tail`, the prompt's end behind its last control token."""
+    """`ids` from `tail_start` on are the text of `tail`, the prompt's end behind its last control token.
+
+    `segments` are the places in `ids` where the prompt's segments begin, and the end."""
 
     ids: list[int]
     tail_start: int
     tail: str
+    segments: tuple[int, ...] = ()
 
 
 def encode(model: LoadedModel, request: MessagesRequest | CountTokensRequest, client: str) -> tuple[Prompt, Encoded]:
@@ -34,6 +37,7 @@ def prompt_ids(prompt: Prompt, vocabulary: Vocabulary, generated: GeneratedIds, 
     ids: list[int] = []
     context = Context(client)
     tail_start, tail = 0, ""
+    starts: list[int] = []
     for segment in prompt.segments:
         tail_start, tail = len(ids), "" if segment.control else segment.text
         if segment.control:
@@ -45,9 +49,10 @@ def prompt_ids(prompt: Prompt, vocabulary: Vocabulary, generated: GeneratedIds, 
         if not ids and bos is not None and part[:1] != [bos]:
             ids, tail_start = [bos], 1
             context.add([bos])
+        starts.append(len(ids))
         ids += part
         context.add(part)
-    return Encoded(ids, tail_start if tail else len(ids), tail)
+    return Encoded(ids, tail_start if tail else len(ids), tail, (*starts, len(ids)))
 
 
 def _text_ids(text: str, vocabulary: Vocabulary, generated: GeneratedIds, context: Context) -> list[int]:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Any
 
+from nbllama.engine.slots import common_prefix
 from nbllama.wire.errors import NotFound
 from nbllama.wire.records import SCHEMA_VERSION, TRACES_OFF, RequestRecord
 
 LARGEST_SHARE = 4
 """One record may take this part of all bytes (1/4): a huge request must not drive all others out."""
+COMPARED = 16
+"""A prompt is compared with so many earlier ones, an agent's and its side questions: 0.6 ms for 30,000 tokens each."""
 CUT = "this trace was too large to keep whole: {} left out"
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A record as a reader is sent it, which takes far less memory than its objects, and what lists say of it."""
+    """A record as a reader is sent it, which takes far less memory than its objects, and what lists say of it.
+
+    `ids` are those of its prompt and of its answer."""
 
     client: str
     message_id: str
+    model_id: str
     summary: dict[str, Any]
     data: bytes
+    ids: array[int]
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self.data) + self.ids.itemsize * len(self.ids)
 
 
 class TraceStore:
@@ -61,12 +75,16 @@ class TraceStore:
         if data is None:
             return
         if replaced := self._kept.pop(record.id, None):
-            self._n_bytes -= len(replaced.data)
-        self._kept[record.id] = _Kept(record.client, record.message_id, summary, data)
-        self._n_bytes += len(data)
+            self._n_bytes -= replaced.n_bytes
+        ids = array("i", record.prompt_ids + record.output_ids)
+        if ids.itemsize * len(ids) > self._max_record:
+            ids = array("i")
+        kept = _Kept(record.client, record.message_id, record.model_id, summary, data, ids)
+        self._kept[record.id] = kept
+        self._n_bytes += kept.n_bytes
         while len(self._kept) > self._max_count or self._n_bytes > self._max_bytes:
             _, gone = self._kept.popitem(last=False)
-            self._n_bytes -= len(gone.data)
+            self._n_bytes -= gone.n_bytes
 
     def get(self, id: str, client: str) -> dict[str, Any]:
         """The record of a request or message id. Raises NotFound, also for another client's."""
@@ -78,24 +96,71 @@ class TraceStore:
                 return record
         raise NotFound(f"no trace {id}: it is another client's, was too old to keep, or never was")
 
+    def closest(self, record: RequestRecord) -> tuple[str, int | None] | None:
+        """Which of the client's last records of this model begins most like `record`'s prompt, prompt and answer taken
+        together, and the first token that is another one or not there; None for the whole prompt. None without any."""
+        others = [(id, kept.ids) for id, kept in self._latest(record) if kept.ids]
+        if not others:
+            return None
+        ids = array("i", record.prompt_ids)
+        found, n = max(((id, common_prefix(other, ids)) for id, other in others), key=lambda pair: pair[1])
+        return found, n if n < len(ids) else None
+
     def summaries(self, client: str) -> list[dict[str, Any]]:
         """Short descriptions of a client's records, newest first."""
         return [kept.summary for kept in reversed(self._kept.values()) if kept.client == client]
 
+    def _latest(self, record: RequestRecord) -> Iterator[tuple[str, _Kept]]:
+        """The client's newest ones of the same model, newest first."""
+        wanted = (record.client, record.model_id)
+        mine = (pair for pair in reversed(self._kept.items()) if (pair[1].client, pair[1].model_id) == wanted)
+        yield from islice(mine, COMPARED)
+
     def _encoded(self, record: RequestRecord) -> bytes | None:
-        """The record's JSON; without its prompt, then without its request and answer where it is too large."""
+        """The record's JSON; without its prompt, its probabilities, then its request and answer if it is too large."""
         # The JSON of 10 million ids would stop every stream for seconds: estimated first.
-        if len(record.prompt) + 6 * len(record.prompt_ids) > self._max_record:
-            record = _without(record, "prompt", prompt="", prompt_ids=[], spans=[])
-        for _ in range(2):
+        if len(record.prompt) + 12 * len(record.prompt_ids) > self._max_record:
+            record = _without(record, "prompt", **_NO_PROMPT, pieces=_pieces_of(ids_of_answer(record), record))
+        cuts: list[tuple[str, dict[str, Any]]] = [("prompt, request and answer", _NO_PROMPT | _NO_ANSWER)]
+        if record.probabilities:
+            written = _pieces_of([*record.prompt_ids, *record.output_ids], record)
+            cuts.insert(0, ("probabilities", {"probabilities": [], "pieces": written}))
+        for name, cut in cuts:
             data = _json(record)
             if len(data) <= self._max_record:
                 return data
-            rest: dict[str, Any] = {"events": [], "message": None, "output_ids": [], "output_text": "", "request": {}}
-            rest |= {"prompt": "", "prompt_ids": [], "spans": [], "parser_steps": []}
-            record = _without(record, "prompt, request and answer", **rest)
+            record = _without(record, name, **cut)
         data = _json(record)
         return data if len(data) <= self._max_record else None
+
+
+_NO_PROMPT: dict[str, Any] = {"prompt": "", "prompt_ids": [], "prompt_offsets": [], "spans": []}
+_NO_ANSWER: dict[str, Any] = {
+    "events": [],
+    "message": None,
+    "output_ids": [],
+    "output_text": "",
+    "parser_steps": [],
+    "pieces": {},
+    "prefill": [],
+    "probabilities": [],
+    "request": {},
+    "special": [],
+    "token_times": [],
+}
+
+
+def ids_of_answer(record: RequestRecord) -> set[int]:
+    """What was generated, and what might have been where that was asked for."""
+    found = set(record.output_ids)
+    for told in record.probabilities:
+        found.update(id for name in ("top", "raw_top") for id, _ in told.get(name) or ())
+    return found
+
+
+def _pieces_of(ids: Iterable[int], record: RequestRecord) -> dict[str, str]:
+    wanted = set(map(str, ids))
+    return {id: piece for id, piece in record.pieces.items() if id in wanted}
 
 
 def _without(record: RequestRecord, what: str, **changes: Any) -> RequestRecord:

@@ -19,6 +19,11 @@ def sampling_of(request: MessagesRequest, defaults: Mapping[str, Any]) -> Sampli
     return SamplingSettings(**chosen)
 
 
+def alternatives_of(request: MessagesRequest, default: int) -> int:
+    """Of how many alternatives of each token the trace tells the probability; 0: none is computed."""
+    return default if request.probabilities is None else request.probabilities
+
+
 def thinking_of(request: MessagesRequest) -> Literal["shown", "omitted", "hidden"]:
     """What of the thinking the client is shown."""
     if request.thinking is None or not request.thinking_enabled:

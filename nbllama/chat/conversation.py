@@ -13,7 +13,7 @@ from nbllama.chat.capabilities import Capabilities, image_part, thinking_parts
 from nbllama.chat.format import JSON_IN_TAGS, Format
 from nbllama.chat.prompt import Origin
 from nbllama.chat.reshaping import reshaped
-from nbllama.chat.text_tools import call_text, describe_tools, result_text
+from nbllama.chat.text_tools import call_text, describe_schema, describe_tools, result_text
 from nbllama.chat.turns import Turn, turns_of
 from nbllama.wire.content import ImageBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
 from nbllama.wire.requests import CountTokensRequest
@@ -75,6 +75,9 @@ class _Builder:
         ]
         if tools and not self._can.tools:
             parts.append(describe_tools(tools, self._calls))
+        # At the end: requests with another schema share what stands before it.
+        if self._request.output_schema is not None:
+            parts.append(self._write(describe_schema(self._request.output_schema), Origin("format")))
         return "\n\n".join(parts)
 
     def _tool(self, tool: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who wrote a span. `kind` is template, system, tools, user, assistant, tool_result or prefill.
+    """Who wrote a span. `kind` is template, system, tools, format, user, assistant, tool_result or prefill
+    (`format` is what a structured output is to be).
 
     `message` is the index into the request's `messages`, `block` the index into that message's content; both None
     where they do not apply.

@@ -1,4 +1,4 @@
-"""Tools for models whose template presents none: as text of the system, assistant and user turns."""
+"""What no template presents, as text of the system, assistant and user turns: tools where it has none, a schema."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nbllama.chat.format import Calls
 _INTRODUCTION = "You may call one or more of these tools to help with the request:\n<tools>"
 _IN_TAGS = "To call a tool, answer with a JSON object with its name and arguments inside {tags} tags:"
 _OTHERWISE = "To call a tool, answer in this form:"
+_SCHEMA = "Answer with JSON that fits this schema:"
 
 
 def describe_tools(tools: Sequence[dict[str, Any]], calls: Calls) -> str:
@@ -20,6 +21,14 @@ def describe_tools(tools: Sequence[dict[str, Any]], calls: Calls) -> str:
     how = _IN_TAGS.format(tags=tags) if calls.syntax == "json" and calls.open.strip() else _OTHERWISE
     example = _written(calls, "<tool name>", "<arguments as a JSON object>", {"<argument>": "<value>"})
     return "\n".join([_INTRODUCTION, *lines, "</tools>", "", how, example])
+
+
+def describe_schema(schema: Any) -> str:
+    """The part of the system turn that tells what a structured output is to be.
+
+    The API's own models are told so, too; without it a model must guess from the request what the grammar lets it say.
+    """
+    return f"{_SCHEMA}\n{json.dumps(schema, ensure_ascii=False)}" if schema else "Answer with JSON."
 
 
 def call_text(name: str, arguments: dict[str, Any], calls: Calls) -> str:

@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nbllama.engine.errors import EngineError
 from nbllama.engine.guide import Guide
+from nbllama.engine.likelihood import Likelihood
+from nbllama.engine.reuse import Reuse
 from nbllama.engine.sampling import SamplingSettings
 
 FinishReason = Literal["end", "stop", "length", "context", "cancelled"]
 
 
+class Work(NamedTuple):
+    """What was computed for a job so far. What a preemption has computed again is prefill, too."""
+
+    prefill_tokens: int = 0
+    prefill_steps: int = 0
+    decode_steps: int = 0
+
+
+NO_WORK = Work()
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a job stands before its first token. `position` in the queue, from 1; 0: it runs. Tokens of the prompt."""
+    """Where a job stands before its first token. `position` in the queue, from 1; 0: it runs. Tokens of the prompt.
+
+    `at` here and below: when it happened, as `time.perf_counter` tells; it is delivered later."""
 
     position: int
     prefilled: int
     total: int
+    at: float = field(default_factory=time.perf_counter, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The job has a sequence; `cached` tokens of its prompt were found there."""
+    """The job has a sequence; `cached` tokens of its prompt were found there, and `reuse` says why not more."""
 
     cached: int
+    reuse: Reuse | None = field(default=None, compare=False)
+    at: float = field(default_factory=time.perf_counter, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Generated ids and the whole characters they complete (`text` may lag behind the ids, never split)."""
+    """Generated ids and the whole characters they complete (`text` may lag behind the ids, never split).
+
+    `likelihoods`, one for each id, only where the job asks for them."""
 
     ids: tuple[int, ...]
     text: str
+    likelihoods: tuple[Likelihood, ...] = field(default=(), compare=False)
+    work: Work = field(default=NO_WORK, compare=False)
+    at: float = field(default_factory=time.perf_counter, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """What the model thought of tokens that a guide had forced: known when it has read what they follow.
+
+    The first is the job's `index`-th generated token."""
+
+    index: int
+    likelihoods: tuple[Likelihood, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +77,7 @@ class Finished:
 
     reason: FinishReason
     n_generated: int
+    work: Work = field(default=NO_WORK, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +87,7 @@ class Failed:
     error: EngineError
 
 
-Outcome = Progress | Started | Tokens | Finished | Failed
+Outcome = Progress | Started | Tokens | Reread | Finished | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +96,7 @@ class Job:
 
     The last outcome delivered is Finished or Failed, exactly one of them. `boundaries` are the prompt positions where
     a message starts: the places at which a later conversation may branch off. Higher `priority` goes first.
+    `alternatives`: so many are told with each token, and what the model thought of them; 0: nothing of it is computed.
     """
 
     id: str
@@ -72,4 +108,5 @@ class Job:
     guide: Guide | None = None
     boundaries: tuple[int, ...] = ()
     priority: int = 0
+    alternatives: int = 0
     tags: dict[str, str] = field(default_factory=dict)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 
+from nbllama.engine.drawing import Drawing
 from nbllama.engine.errors import DecodeAborted, DecodeFailed, EngineError, EngineStopped, NoCells
+from nbllama.engine.idle_prefixes import IdlePrefixes
 from nbllama.engine.in_flight import InFlight
 from nbllama.engine.jobs import Failed, Finished, FinishReason, Job, Progress, Started, Tokens
-from nbllama.engine.prefix_store import WORTH_TOKENS, PrefixStore
+from nbllama.engine.prefix_store import PrefixStore
+from nbllama.engine.reuse import CELLS_RAN_OUT, FAILED, INTERRUPTED, Reuse
 from nbllama.engine.runtime import Runtime
 from nbllama.engine.scheduler import Scheduler, Step
 from nbllama.engine.sequence import Sequence
-from nbllama.engine.slots import Placement, SlotTable
+from nbllama.engine.slots import SlotTable
 
 # A stream beside a prefill waits for the whole step: 250 ms is felt as a pause but not as a stall, and chunks below
 # about 64 tokens cost prefill speed (measured: 512/128/64/32/16 tokens a chunk: 144/146/137/132/108 tokens/s).
@@ -19,8 +22,6 @@ PREFILL_SECONDS_BESIDE_OTHERS = 0.25
 SMALLEST_CHUNK = 16
 # Before anything was measured: whole batches beside a stream would stop it for as long as they take.
 FIRST_CHUNK = 64
-# So many cells may lie idle beside those who compute: at 512, a step of a 0.6B model is 1 % slower, a prefill 2 %.
-IDLE_CELLS = 512
 
 
 class Lane:
@@ -29,10 +30,11 @@ class Lane:
     def __init__(self, runtime: Runtime, *, cache_bytes: int = 0) -> None:
         info = runtime.info
         self.runtime = runtime
-        self._store = PrefixStore(cache_bytes)
         slots = SlotTable(info.max_sequences, can_share=info.can_share)
+        self._prefixes = IdlePrefixes(runtime, slots, PrefixStore(cache_bytes))
         self.scheduler = Scheduler(slots, n_batch=info.n_batch, n_cells=info.n_cells)
         self.in_flight = InFlight(runtime.interrupt)
+        self._drawing = Drawing(runtime)
         self._seconds_per_prefill_token = 0.0
         self._touched: dict[int, Sequence] = {}
         self._queue_changed = False
@@ -66,7 +68,7 @@ class Lane:
         """After a bug in a step: ends every job and forgets all cells, because nobody knows what they hold."""
         self.fail_all(EngineError("the engine failed in a step"))
         for index in range(self.runtime.info.max_sequences):
-            self._forget(index)
+            self._prefixes.forget(index, FAILED)
 
     def step(self) -> None:
         """Admit, plan, decode, sample, and hand out: the engine's heart."""
@@ -93,79 +95,28 @@ class Lane:
     def _admit(self) -> None:
         n_running = len(self.scheduler.running)
         while self._bring_back() and (placement := self.scheduler.can_admit()):
-            slot = self.scheduler.slots[placement.slot]
-            if 2 * placement.keep < len(slot.tokens):
-                # Another conversation's: it comes back.
-                self._saved(placement.slot)
-            if placement.source is not None:
-                self.runtime.clear(placement.slot)
-                self.runtime.copy(placement.source, placement.slot, placement.keep)
-            elif len(slot.tokens) > placement.keep and not self.runtime.cut(placement.slot, placement.keep):
-                # Memory that cannot be cut there (recurrent, hybrid): what lay there is gone.
-                self._forget(placement.slot)
-                placement = Placement(placement.slot, 0, None)
-            self._start(self.scheduler.admit(placement))
+            placement, reuse = self._prefixes.place(self.scheduler.waiting[0].tokens, placement)
+            self._start(self.scheduler.admit(placement), reuse)
             self._queue_changed = True
         if len(self.scheduler.running) > n_running:
-            self._clear_the_way()
+            self._prefixes.clear_the_way()
         if self._queue_changed:
             self._queue_changed = False
             self._tell_positions()
 
     def _bring_back(self) -> bool:
-        """Copies the prefix that the next job continues into a free slot, where it is found like any other.
+        """Has the prefix that the next job continues in a slot. Says whether anybody waits."""
+        waiting = self.scheduler.waiting
+        if waiting and self._prefixes.n_in_memory and (placement := self.scheduler.can_admit()):
+            self._prefixes.bring_back(waiting[0].tokens, placement)
+        return bool(waiting)
 
-        Says whether anybody waits."""
-        slots, waiting = self.scheduler.slots, self.scheduler.waiting
-        if not waiting or not len(self._store) or (placement := self.scheduler.can_admit()) is None:
-            return bool(waiting)
-        found = self._store.best(waiting[0].tokens[:-1], whole=not self.runtime.info.can_share)
-        target = slots.least_missed_free()
-        if found is not None and target is not None:
-            prefix, n_used = found
-            # A long one of which little is used costs more to copy than that little costs to compute: some 500 tokens
-            # are copied in the time of one. Four times that, because what is copied back shares no cells.
-            if n_used - placement.keep >= max(WORTH_TOKENS, len(prefix.tokens) // 128):
-                self._set_aside(target)
-                if self.runtime.restore(target, prefix.cells):
-                    slots.fill(target, prefix.tokens)
-                    self._store.use(prefix, n_used)
-        return True
-
-    def _clear_the_way(self) -> None:
-        """Moves idle prefixes out of the cells, those used longest ago first, until few lie beside who computes."""
-        idle = self.scheduler.slots.idle()
-        n_cells = sum(n for _, n in idle)
-        for slot, n in idle:
-            if n_cells <= IDLE_CELLS:
-                return
-            if n and self._saved(slot):
-                self._forget(slot)
-                n_cells -= n
-
-    def _set_aside(self, slot: int) -> None:
-        """Empties a slot that nobody holds; what lies there is kept in memory if there is room."""
-        self._saved(slot)
-        self._forget(slot)
-
-    def _saved(self, slot: int) -> bool:
-        """Whether a slot's prefix is in memory now."""
-        tokens = self.scheduler.slots[slot].tokens
-        if self._store.covers(tokens):
-            return True
-        if not self._store.takes(tokens, self.runtime.saved_size(slot)):
-            return False
-        if (cells := self.runtime.save(slot)) is None:
-            return False
-        self._store.put(tokens, cells)
-        return True
-
-    def _start(self, sequence: Sequence) -> None:
+    def _start(self, sequence: Sequence, reuse: Reuse) -> None:
         if sequence.sampler is None:
             sequence.sampler = self.runtime.new_sampler(sequence.job.sampling)
         if not sequence.started:
             sequence.started = True
-            sequence.outcomes.append(Started(sequence.computed))
+            sequence.outcomes.append(Started(sequence.computed, reuse))
         self._touch(sequence)
 
     def _prefill_budget(self) -> int:
@@ -192,7 +143,7 @@ class Lane:
                 self._fail(share.sequence, error)
                 # After a failed decode nobody knows what the cells hold.
                 if slot is not None:
-                    self._forget(slot)
+                    self._prefixes.forget(slot, FAILED)
             return False
         if step.n_prefill >= SMALLEST_CHUNK:
             self._seconds_per_prefill_token = (time.perf_counter() - began) / step.n_prefill
@@ -206,14 +157,14 @@ class Lane:
                 continue
             # A state that cannot be cut may be written half.
             if not self.runtime.info.can_share or not self.runtime.cut(slot, sequence.computed):
-                self._forget(slot)
+                self._prefixes.forget(slot, INTERRUPTED)
                 sequence.computed = 0
 
     def _make_room(self) -> None:
         """Frees cells: an idle prefix first, then the sequence that can wait best, which is recomputed later."""
         idle = self.scheduler.slots.oldest_idle()
         if idle is not None:
-            self._set_aside(idle)
+            self._prefixes.set_aside(idle, CELLS_RAN_OUT)
         elif sequence := self.scheduler.preemptible():
             self.runtime.clear(self.scheduler.preempt(sequence))
         else:
@@ -222,6 +173,7 @@ class Lane:
 
     def _sample(self, step: Step) -> None:
         for share in step.shares:
+            self._drawing.reread(share)
             if share.row is None:
                 self._tell_prefill(share.sequence)
             elif share.sequence.job.max_tokens == 0:
@@ -233,9 +185,7 @@ class Lane:
     def _advance(self, sequence: Sequence, row: int) -> None:
         """Draws the next token, adds what the guide forces after it, and ends the sequence where it is due."""
         job, vocabulary = sequence.job, self.runtime.vocabulary
-        if sequence.sampler is None:
-            raise EngineError(f"{job.id} has no sampler")
-        token = self.runtime.sample(row, sequence.sampler, job.guide)
+        token, likelihoods = self._drawing.draw(sequence, row)
         sequence.tokens.append(token)
         if vocabulary.is_end_of_generation(token):
             self._finish(sequence, "end")
@@ -243,19 +193,16 @@ class Lane:
         ids = [token]
         if job.guide is not None:
             job.guide.accept(ids)
-            if not job.guide.stop and (forced := self._forced(sequence)):
+            if not job.guide.stop and (forced := self._drawing.forced(sequence)):
                 job.guide.accept(forced)
                 sequence.tokens.extend(forced)
                 ids.extend(forced)
+                likelihoods += self._drawing.noted(sequence, forced)
         text = "".join(sequence.detokenizer.feed(vocabulary.piece(token)) for token in ids)
-        sequence.outcomes.append(Tokens(tuple(ids), text))
+        sequence.outcomes.append(Tokens(tuple(ids), text, likelihoods, sequence.work))
         self._touch(sequence)
         if reason := self._due(sequence):
             self._finish(sequence, reason)
-
-    def _forced(self, sequence: Sequence) -> list[int]:
-        room = min(sequence.job.max_tokens - sequence.n_generated, self.runtime.info.n_ctx - len(sequence.tokens))
-        return list(sequence.job.guide.forced())[: max(0, room)] if sequence.job.guide else []
 
     def _due(self, sequence: Sequence) -> FinishReason | None:
         if sequence.job.guide is not None and sequence.job.guide.stop:
@@ -268,7 +215,7 @@ class Lane:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._leave(sequence)
-        sequence.outcomes.append(Finished(reason, sequence.n_generated))
+        sequence.outcomes.append(Finished(reason, sequence.n_generated, sequence.work))
 
     def _fail(self, sequence: Sequence, error: EngineError) -> None:
         self._leave(sequence)
@@ -280,10 +227,6 @@ class Lane:
             sequence.sampler.close()
             sequence.sampler = None
         self._touch(sequence)
-
-    def _forget(self, slot: int) -> None:
-        self.runtime.clear(slot)
-        self.scheduler.slots.truncate(slot, 0)
 
     def _tell_positions(self) -> None:
         for position, sequence in enumerate(self.scheduler.waiting):

@@ -48,15 +48,24 @@ class PrefixStore:
         """Whether all of these tokens are the beginning of one that is kept."""
         return any(prefix.tokens[: len(tokens)] == tuple(tokens) for prefix in self._prefixes)
 
-    def put(self, tokens: Sequence[int], cells: Cells) -> None:
-        """Keeps a prefix. Those that it continues are superseded; the longest unused ones go when room is short."""
+    def put(self, tokens: Sequence[int], cells: Cells) -> list[Prefix]:
+        """Keeps a prefix. Those that it continues are superseded; the longest unused ones go when room is short.
+
+        Gives these."""
         prefix = Prefix(tuple(tokens), cells)
         for old in [old for old in self._prefixes if old.tokens == prefix.tokens[: len(old.tokens)]]:
             self.remove(old)
         self._prefixes.append(prefix)
         self.n_bytes += cells.nbytes
+        gone = []
         while self.n_bytes > self.max_bytes:
+            gone.append(self._prefixes[0])
             self.remove(self._prefixes[0])
+        return gone
+
+    def longest(self, prompt: Sequence[int]) -> int:
+        """How many tokens `prompt` begins with of any of them."""
+        return max((common_prefix(prefix.tokens, prompt) for prefix in self._prefixes), default=0)
 
     def best(self, prompt: Sequence[int], *, whole: bool) -> tuple[Prefix, int] | None:
         """The prefix that most of `prompt` begins with, and how many tokens of it; `whole`: only one used entirely."""

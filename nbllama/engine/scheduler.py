@@ -18,11 +18,15 @@ from nbllama.errors import NbllamaError
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One sequence's part of a step: `n_tokens` from `computed` on; `row` is where its logits will be, if wanted."""
+    """One sequence's part of a step: `n_tokens` from `computed` on; `row` is where its logits will be, if wanted.
+
+    `first` is the batch's row of the first of them. `reread` are positions of tokens whose logits it will have, too."""
 
     sequence: Sequence
     n_tokens: int
     row: int | None
+    first: int = 0
+    reread: range = range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Scheduler:
             sequence = share.sequence
             start = sequence.computed
             sequence.computed += share.n_tokens
+            sequence.count(start)
             self.slots.extend(_slot_of(sequence), sequence.tokens[start : sequence.computed])
 
     def finish(self, sequence: Sequence) -> None:
@@ -175,9 +180,12 @@ class Scheduler:
         start, end = sequence.computed, sequence.computed + n_tokens
         last = end == len(sequence.tokens)
         slot = _slot_of(sequence)
+        reread = range(max(start + 1, sequence.unread.start), min(end, sequence.unread.stop - 1) + 1)
+        first = len(rows)
         for position in range(start, end):
-            rows.append(Row(sequence.tokens[position], position, slot, last and position == end - 1))
-        return Share(sequence, n_tokens, len(rows) - 1 if last else None)
+            wanted = last and position == end - 1
+            rows.append(Row(sequence.tokens[position], position, slot, wanted or position + 1 in reread))
+        return Share(sequence, n_tokens, len(rows) - 1 if last else None, first, reread)
 
 
 def _slot_of(sequence: Sequence) -> int:

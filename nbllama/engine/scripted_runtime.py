@@ -209,8 +209,7 @@ class ScriptedRuntime:
             state.answer[state.position : state.position + 1] = piece
             token = piece[0]
         state.position += 1
-        logits[token] += 1.0
-        return int(np.argmax(logits))
+        return token if logits[token] > -np.inf else int(np.argmax(logits))
 
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         return self._logits.setdefault(row, np.zeros(N_VOCAB, dtype=np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nbllama.engine.detokenizer import Detokenizer
-from nbllama.engine.jobs import Job, Outcome
+from nbllama.engine.jobs import NO_WORK, Job, Outcome, Work
 from nbllama.engine.runtime import Sampler
 
 
@@ -15,7 +15,8 @@ class Sequence:
 
     One pending token means that the sequence decodes, more that it is being prefilled. After a preemption the whole
     of `tokens` is pending again. `priority` is the job's, or that of whom it had to make room for; `sent_away` says
-    that nobody has left since.
+    that nobody has left since. `reached`: so many of `tokens` were computed at some time. `unread` are the positions of
+    forced tokens whose likelihood is known once what stands before them is computed.
     """
 
     job: Job
@@ -29,6 +30,9 @@ class Sequence:
     sampler: Sampler | None = None
     detokenizer: Detokenizer = field(default_factory=Detokenizer)
     outcomes: list[Outcome] = field(default_factory=list)
+    work: Work = NO_WORK
+    reached: int = 0
+    unread: range = range(0)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.job.prompt)
@@ -50,3 +54,13 @@ class Sequence:
     @property
     def decodes(self) -> bool:
         return self.n_pending == 1 and self.n_generated > 0
+
+    def count(self, start: int) -> None:
+        """Books a step that has computed [start, computed)."""
+        n_prefill = min(self.computed, max(len(self.job.prompt), self.reached)) - start
+        tokens, prefills, decodes = self.work
+        if n_prefill > 0:
+            self.work = Work(tokens + n_prefill, prefills + 1, decodes)
+        else:
+            self.work = Work(tokens, prefills, decodes + 1)
+        self.reached = max(self.reached, self.computed)

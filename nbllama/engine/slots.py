@@ -86,6 +86,10 @@ class SlotTable:
             return Placement(target.index, shared if source is target else 0, None)
         return Placement(target.index, shared, source.index)
 
+    def longest(self, prompt: Sequence[int]) -> int:
+        """How many tokens `prompt` begins with of any sequence."""
+        return max(common_prefix(slot.tokens, prompt) for slot in self._slots)
+
     def hold(self, placement: Placement, holder: str, prompt: Sequence[int]) -> None:
         """Gives the slot to a job, with the first `keep` tokens of its prompt in it."""
         slot = self._slots[placement.slot]

@@ -10,7 +10,7 @@ from IPython.display import DisplayHandle
 
 from nbllama.notebook import markup
 from nbllama.notebook.answer_view import AnswerView
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 
 INTERVAL = 0.1
 """Seconds between two updates: each one rewrites the whole output (300 updates at 10/s cost the browser a tenth)."""

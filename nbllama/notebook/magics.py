@@ -29,7 +29,7 @@ from nbllama.notebook.getting import get_model
 from nbllama.notebook.jupyter_server import server_help
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.trace import as_message
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 from nbllama.worker import connection
 from nbllama.worker.errors import WorkerError
 

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from nbllama.notebook.visible import visible
+from nbllama.views.markup import plain, static
+from nbllama.views.visible import visible
+
+__all__ = ["code", "plain", "static", "to_html"]
 
 _CODE = "background:rgba(128,128,128,0.12);border-radius:4px;padding:6px 10px;white-space:pre-wrap"
 # JupyterLab would put a white stripe behind each line.
@@ -29,22 +32,6 @@ def to_html(text: str) -> str:
 def code(text: str) -> str:
     """Text as a block of code."""
     return f'<pre style="{_CODE}"><code style="{_PLAIN}">{escape(visible(text))}</code></pre>'
-
-
-def plain(text: str) -> str:
-    """Text as it is, within a tag."""
-    return escape(visible(text))
-
-
-def static(html: str) -> str:
-    """HTML as an output keeps it: no math is set in it, and an exported Markdown file shows it as it is here.
-
-    MathJax would run over a model's `$…$` (nbconvert's 2.7 and JupyterLab's 3 know one class each), and
-    `\\href{javascript:…}` is math to it. In Markdown a blank line ends the HTML: what follows would be Markdown."""
-    # Of the styles that break long words, an untrusted notebook keeps this one.
-    return f'<div class="tex2jax_ignore mathjax_ignore" style="overflow-wrap:break-word">{html}</div>'.replace(
-        "\n", "&#10;"
-    )
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import CodeType, TracebackType
 from typing import TypeVar
 
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 
 E = TypeVar("E", bound=BaseException)
 

@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 
 
 class Table(pd.DataFrame):

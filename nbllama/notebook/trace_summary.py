@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbllama.notebook import markup
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 
 COLUMNS = [
     "id",

@@ -18,7 +18,7 @@ from nbllama.notebook.interrupts import Awake, Interrupts
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.open_streams import open_streams
 from nbllama.notebook.trace import remember
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, ServerFault
 from nbllama.wire.events import ErrorEvent

@@ -28,7 +28,7 @@ _ACTED_UPON = {
     # A header in other clouds.
     "anthropic_version",
 }
-_OWN = {"seed", "min_p"}
+_OWN = {"seed", "min_p", "probabilities"}
 _THINKING = {"type", "display", "budget_tokens"}
 # Betas that ask for nothing, for what is done here, or for a field that is refused by itself.
 _BETAS = (

@@ -24,6 +24,7 @@ from nbllama.wire.errors import InvalidRequest
 from nbllama.wire.history import check_messages
 from nbllama.wire.ignored import ignored_names
 from nbllama.wire.offered_tools import offered_tools
+from nbllama.wire.records import MAX_ALTERNATIVES
 from nbllama.wire.thinking import Thinking, check_thinking
 from nbllama.wire.tools import SentTool, Tool, ToolChoice, check_tool_choice, check_tools
 from nbllama.wire.validation import parse_json, validate
@@ -88,6 +89,8 @@ class Extension(WireModel):
     # The last number of 32 bits is llama.cpp's way of saying "any".
     seed: int | None = Field(default=None, ge=0, lt=_LLAMA_DEFAULT_SEED)
     min_p: float | None = Field(default=None, ge=0, le=1)
+    # So many alternatives of each token are kept in the trace, with their probabilities; 0: none are computed.
+    probabilities: int | None = Field(default=None, ge=0, le=MAX_ALTERNATIVES)
 
 
 class CountTokensRequest(WireModel):
@@ -157,6 +160,10 @@ class MessagesRequest(CountTokensRequest):
     @property
     def min_p(self) -> float | None:
         return self.nbllama.min_p
+
+    @property
+    def probabilities(self) -> int | None:
+        return self.nbllama.probabilities
 
 
 def is_known_schema(schema: dict[str, Any]) -> bool:

@@ -51,6 +51,7 @@ def _run() -> int:
             threads=settings.threads,
             trace_count=settings.traces,
             trace_bytes=settings.trace_bytes,
+            probabilities=settings.probabilities,
             cache_bytes=None if settings.cache_ram is None else settings.cache_ram << 20,
             trial_memory=trial,
             signature_key=Path(jupyter_data_dir(), "nbllama", "signature.key"),

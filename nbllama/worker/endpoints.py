@@ -110,11 +110,6 @@ class StatusEndpoint(Endpoint):
         self.answer_json(self.worker.service.status() | self.worker.identity.status() | state)
 
 
-class TracesEndpoint(Endpoint):
-    def get(self) -> None:
-        self.answer_json({"traces": self.worker.service.traces(self.client)})
-
-
 class TraceEndpoint(Endpoint):
     def get(self, id: str) -> None:
         self.answer_json(self.worker.service.trace(id, self.client))

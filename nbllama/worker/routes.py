@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tornado.web import RequestHandler
 
-from nbllama.worker import endpoints
+from nbllama.worker import endpoints, trace_pages
 
 
 def routes() -> list[tuple[str, type[RequestHandler]]]:
@@ -17,8 +17,9 @@ def routes() -> list[tuple[str, type[RequestHandler]]]:
         (r"/nbllama/handshake", endpoints.HandshakeEndpoint),
         (r"/nbllama/attach", endpoints.AttachEndpoint),
         (r"/nbllama/status", endpoints.StatusEndpoint),
-        (r"/nbllama/traces", endpoints.TracesEndpoint),
+        (r"/nbllama/traces", trace_pages.TracesEndpoint),
         (r"/nbllama/traces/([^/]+)", endpoints.TraceEndpoint),
+        (r"/nbllama/traces/([^/]+)/([^/]+)", trace_pages.TraceViewEndpoint),
         (r"/nbllama/requests", endpoints.RequestsEndpoint),
         (r"/nbllama/requests/([^/]+)/cancel", endpoints.CancelEndpoint),
         (r"/nbllama/tokenize", endpoints.TokenizeEndpoint),

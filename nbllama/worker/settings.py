@@ -20,6 +20,7 @@ from jupyter_core import paths
 from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
+from nbllama.wire.records import MAX_ALTERNATIVES
 from nbllama.worker.errors import SettingsError
 
 CONFIG_NAME = "jupyter_nbllama_config"
@@ -37,7 +38,8 @@ class Settings:
 
     `idle_exit` and `idle_unload` in seconds, None = never.
 
-    `traces`: how many are kept, 0 = none.
+    `traces`: how many are kept, 0 = none. `probabilities`: of how many alternatives of each token they tell the
+    probability where a request does not say.
 
     `formats`: how models write calls and thinking, by their ids, in place of what is derived (docs/formats.md).
     `locked` are the names of the settings that an admin's file holds."""
@@ -54,6 +56,7 @@ class Settings:
     formats: Mapping[str, Any] | None = None
     traces: int = 100
     trace_bytes: int = 64 << 20
+    probabilities: int = 0
     locked: frozenset[str] = frozenset()
 
 
@@ -102,6 +105,13 @@ def _count_or_zero(value: Any) -> int:
     number = int(value)
     if number < 0:
         raise ValueError("below 0")
+    return number
+
+
+def _alternatives(value: Any) -> int:
+    number = _count_or_zero(value)
+    if number > MAX_ALTERNATIVES:
+        raise ValueError(f"above {MAX_ALTERNATIVES}")
     return number
 
 
@@ -178,6 +188,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "formats": _formats,
     "traces": _count_or_zero,
     "trace_bytes": _count,
+    "probabilities": _alternatives,
 }
 
 

@@ -67,7 +67,13 @@ def start(*, model: str | None, ctx: int | None, on_wait: Callable[[str], None],
         process = _spawn(command, worker_environment(os.environ, interpreter.python_path), log)
     finally:
         os.close(log)
-    return _wait(process, log_start, timeout, kills)
+    try:
+        return _wait(process, log_start, timeout, kills)
+    except KeyboardInterrupt:
+        # Left alone it would come up beside the next one, or take its place after that was stopped.
+        process.terminate()
+        _leave(process)
+        raise
 
 
 def same_environment(endpoint: Endpoint) -> bool:

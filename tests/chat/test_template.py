@@ -180,6 +180,28 @@ def test_marks_survive_a_template_that_prints_as_python_does(make_request: Reque
     assert prompt.text == "<|im_start|>['a<|im_end|>']['a<|im_end|>']<|im_end|>" and n_control(prompt) == 2
 
 
+def test_a_schema_is_told_at_the_end_of_the_system_turn(template: ChatTemplate, make_request: RequestMaker) -> None:
+    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "<|im_end|>"]}}}
+    output = {"format": {"type": "json_schema", "schema": schema}}
+    plain = template.render(make_request(system="Be nice."))
+    prompt = template.render(make_request(system="Be nice.", output_config=output))
+    check(prompt)
+    told = f"Answer with JSON that fits this schema:\n{json.dumps(schema)}"
+    assert [part for part in parts(prompt) if part[0] != "user"] == [
+        ("system", None, 0, "Be nice."),
+        ("format", None, None, told),
+    ]
+    assert prompt.text == plain.text.replace("Be nice.", f"Be nice.\n\n{told}")
+    # What the schema spells is no control token.
+    assert n_control(prompt) == n_control(plain)
+
+
+def test_any_json_is_told_shortly(template: ChatTemplate, make_request: RequestMaker) -> None:
+    output = {"format": {"type": "json_schema", "schema": {}}}
+    prompt = template.render(make_request(output_config=output))
+    assert parts(prompt)[0] == ("format", None, None, "Answer with JSON.")
+
+
 def test_private_characters_of_the_user_survive(template: ChatTemplate, make_request: RequestMaker) -> None:
     content = "icons \U000f0000\U000f0001\U000f0013 <|im_end|> \ue000"
     prompt = template.render(make_request(messages=[{"role": "user", "content": content}]))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,9 @@ from demo_model.chats import extraction
 from demo_model.dialogues import Composer, groups
 from demo_model.draws import DATA, Draws, avoided, held_out
 from demo_model.kinds import kind
+from demo_model.schemas import styled
 from demo_model.tools import SLOT, Offer, Request, evaluated_names, families, offer, request
-from demo_model.wording import call, system_turn
+from demo_model.wording import call, joined, schema_turn, system_turn
 from nbllama.chat.template import ChatTemplate
 from nbllama.wire.requests import parse_messages_request
 
@@ -54,6 +58,23 @@ def test_the_text_is_the_template_s(thinks: bool) -> None:
         result = composer._asks("\n<tool_response>\nit is é\n</tool_response>", thinks, bare=True)
         text = system_turn("Be brief.", offers) + "".join(text for text, _ in [*begin, *result])
         assert text == template.render(wire(offers, one, thinks)).text
+
+
+def test_a_schema_is_told_as_the_prompt_tells_it() -> None:
+    template = ChatTemplate(TEMPLATE.read_text(encoding="utf-8"), bos="", eos="", control_tokens=())
+    d = Draws(random.Random(1))
+    composer = Composer(d, None)  # type: ignore[arg-type]  # no chat here
+    for system in ["", "Be brief."]:
+        ask, _, schema = extraction(d)
+        request = {
+            "model": "m",
+            "max_tokens": 100,
+            "messages": [{"role": "user", "content": ask}],
+            "output_config": {"format": {"type": "json_schema", "schema": schema}},
+            **({"system": system} if system else {}),
+        }
+        text = schema_turn(system, schema) + "".join(text for text, _ in composer._asks(ask, False))
+        assert text == template.render(parse_messages_request(json.dumps(request).encode())).text
 
 
 def wire(offers: list[Offer], one: Request, thinks: bool) -> Any:
@@ -193,3 +214,104 @@ def test_an_extracted_object_fits_its_schema() -> None:
         ask, found, schema = extraction(d)
         jsonschema.validate(found, schema)
         assert not SLOT.search(ask)
+
+
+def test_an_optional_argument_is_often_said(many: str) -> None:
+    """What a request may leave out is said in a good part of the calls, and left out in another."""
+    said = left_out = 0
+    for turns in re.split(r"<\|im_start\|>system\n", many):
+        shown = re.search(r"<tools>\n(.*?)\n</tools>", turns, re.S)
+        tools = {tool["name"]: tool["parameters"] for tool in map(json.loads, shown[1].splitlines())} if shown else {}
+        for found in re.finditer(r"<tool_call>\n(.*?)\n</tool_call>", turns, re.S):
+            made = json.loads(found[1])
+            required = set(tools[made["name"]].get("required", ()))
+            said += bool(made["arguments"].keys() - required)
+            left_out += bool(tools[made["name"]]["properties"].keys() - made["arguments"].keys())
+    calls = many.count("<tool_call>")
+    assert said > 0.3 * calls
+    assert left_out > 0.3 * calls
+
+
+def test_pairs_differ_in_one_thing() -> None:
+    """An argument more, with the rest as it was; other values; or another tool."""
+    seen = {"more": 0, "values": 0, "tool": 0}
+    for seed in range(150):
+        composer = Composer(Draws(random.Random(seed)), None)  # type: ignore[arg-type]  # no chat here
+        offers = [one for one in composer.offers() if one.usable() and not one.family.held_out]
+        if not offers:
+            continue
+        first = composer.asked(offers)
+        second = composer._other(first, offers)
+        if second.offer is not first.offer:
+            seen["tool"] += 1
+        elif second.arguments != first.arguments and second.arguments | first.arguments == second.arguments:
+            seen["more"] += 1
+        elif second.arguments.keys() == first.arguments.keys() and second.arguments != first.arguments:
+            seen["values"] += 1
+    assert min(seen.values()) > 10
+
+
+def test_the_end_of_a_value_stays() -> None:
+    """What the user says ends with its own mark; how the request is typed takes none of it away."""
+    d = Draws(random.Random(1))
+    composer = Composer(d, None)  # type: ignore[arg-type]
+    family = next(one for one in families() if one.key == "write_file")
+    made = [one for _ in range(400) if (one := request(offer(family, d), d))]
+    ends = [one for one in made if one.text.endswith(("?", ".", "!")) and one.text.endswith(tuple(one.said.values()))]
+    assert len(ends) > 5
+    for one in ends:
+        passed = [value for value in one.arguments.values() if isinstance(value, str)]
+        typed = [composer.dressed(one, first=True), joined(one, one, d)]
+        assert all(value in text for value in passed for text in typed)
+
+
+def test_every_process_makes_the_same() -> None:
+    """Sets are ordered anew in each process; nothing may be drawn from one."""
+    code = "import itertools, demo_model.dialogues as made; print(list(itertools.islice(made.groups(5), 25)))"
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(DATA.parents[1])},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1
+
+
+def test_a_schema_in_another_style_means_the_same() -> None:
+    for seed in range(200):
+        d = Draws(random.Random(seed))
+        plain = offer(d.one(families()), d)
+        one = styled(plain, d)
+        jsonschema.Draft7Validator.check_schema(one.schema)
+        assert one.slots.keys() == plain.slots.keys()
+        assert set(one.schema["properties"]) == set(one.slots.values())
+        assert len(one.schema.get("required", ())) == len(plain.schema.get("required", ()))
+
+
+NAMES = {
+    "city",
+    "country",
+    "person",
+    "company",
+    "product",
+    "song",
+    "artist",
+    "book",
+    "movie",
+    "dish",
+    "address",
+    "query",
+}
+NAMES |= {"topic", "message", "todo", "note", "event", "subject", "sentence", "phrase", "landmark", "ingredient"}
+
+
+def test_one_sees_where_a_value_ends() -> None:
+    """Of two strings side by side, at least one can be told by its looks."""
+    for family in families():
+        for say, _ in family.requests:
+            for first, second in re.findall(r"<(\w+)> (?=<(\w+)>)", say):
+                specs = [family.parameters[slot] for slot in (first, second)]
+                assert any("values" not in spec and spec.get("kind") not in NAMES for spec in specs), say

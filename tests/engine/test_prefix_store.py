@@ -9,7 +9,7 @@ import pytest
 
 from nbllama.answer.model_sources import resolve
 from nbllama.engine import llama_runtime
-from nbllama.engine.lane import IDLE_CELLS
+from nbllama.engine.idle_prefixes import IDLE_CELLS
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.prefix_store import PrefixStore
 from nbllama.engine.runtime import Runtime

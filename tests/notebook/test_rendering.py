@@ -14,7 +14,7 @@ from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.display import bundle, plain
 from nbllama.notebook.errors import AskError
 from nbllama.notebook.table import Table
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 from nbllama.wire.errors import ServerFault
 
 HOSTILE = (

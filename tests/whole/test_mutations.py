@@ -28,7 +28,7 @@ VALID: dict[str, Any] = {
     "tool_choice": {"type": "auto"},
     "thinking": {"type": "disabled"},
     "output_config": {"effort": "low"},
-    "nbllama": {"seed": 5, "min_p": 0.1},
+    "nbllama": {"seed": 5, "min_p": 0.1, "probabilities": 3},
     "tools": [
         {
             "name": "add",

@@ -211,9 +211,10 @@ def test_the_billing_line_of_a_plain_system_prompt_takes_nothing_with_it() -> No
 
 
 def test_sampling_fields_are_kept_as_sent() -> None:
-    request = parse(temperature=0, top_p=0.5, top_k=3, nbllama={"seed": 7, "min_p": 0.1})
+    request = parse(temperature=0, top_p=0.5, top_k=3, nbllama={"seed": 7, "min_p": 0.1, "probabilities": 20})
 
     assert (request.temperature, request.top_p, request.top_k, request.seed, request.min_p) == (0.0, 0.5, 3, 7, 0.1)
+    assert (request.probabilities, parse().probabilities, request.ignored) == (20, None, [])
 
 
 def test_counting_takes_a_whole_request_and_checks_what_makes_the_prompt() -> None:

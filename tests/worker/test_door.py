@@ -125,6 +125,7 @@ def test_a_query_does_not_open() -> None:
         ("GET", "/v1/models", "/v1/models"),
         ("POST", "/nbllama/v1/messages", "/v1/messages"),
         ("GET", "/nbllama/traces/req_1", "/nbllama/traces/req_1"),
+        ("GET", "/nbllama/traces/req_1/tokens", "/nbllama/traces/req_1/tokens"),
     ],
 )
 def test_routes_are_the_workers(method: str, path: str, expected: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nbllama.wire import trace_file
 from nbllama.wire.errors import ApiError
 from nbllama.worker import connection
 from nbllama.worker.errors import WorkerDied
@@ -52,6 +53,21 @@ def test_one_request_in_both_ways(scripted: connection.Endpoint) -> None:
     assert [event.name for event in events][-1] == "message_stop"
     assert seen["nbllama-model"] == "model"
     assert trace["ending"] == "done"
+
+
+def test_a_setting_asks_for_probabilities_and_the_trace_is_a_file(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("NBLLAMA_PROBABILITIES", "2")
+    scripted = request.getfixturevalue("scripted")
+    message = connection.request_json(scripted, "POST", "/v1/messages", asking("count"))
+    trace = connection.request_json(scripted, "GET", f"/nbllama/traces/{message['id']}")
+
+    assert [len(one["top"]) for one in trace["probabilities"]] == [2] * len(trace["output_ids"])
+    record = trace_file.decode(json.dumps(trace).encode(), "served.json")
+    assert record.to_dict() == trace
+    pieces = b"".join(bytes.fromhex(record.pieces[str(id)]) for id in record.output_ids)
+    assert pieces.decode() == WORDS
 
 
 def test_the_log_holds_neither_prompt_nor_answer(scripted: connection.Endpoint) -> None:

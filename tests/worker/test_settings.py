@@ -57,6 +57,11 @@ def test_traces_can_be_turned_off(tmp_path: Path) -> None:
     assert (from_variable.traces, load_settings({}, [], []).traces) == (0, 100)
 
 
+def test_probabilities_are_asked_for_by_a_setting() -> None:
+    assert load_settings({}, [], []).probabilities == 0
+    assert load_settings({"NBLLAMA_PROBABILITIES": "20"}, [], []).probabilities == 20
+
+
 def test_no_memory_beside_the_context() -> None:
     assert load_settings({"NBLLAMA_CACHE_RAM": "0"}, [], []).cache_ram == 0
 
@@ -64,7 +69,7 @@ def test_no_memory_beside_the_context() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("TRACES", "-1"), ("TRACES", "off"), ("TRACE_BYTES", "0"),
+        ("PROBABILITIES", "21"), ("PROBABILITIES", "-1"), ("TRACES", "-1"), ("TRACES", "off"), ("TRACE_BYTES", "0"),
         ("CTX", "many"), ("CTX", "0"), ("CTX", "1.5"), ("THREADS", "-2"), ("CACHE_RAM", "-1"), ("CACHE_RAM", "lots"),
         ("IDLE_EXIT", "nan"), ("IDLE_EXIT", "-2"),
         ("TRANSPORT", "carrier pigeon"),

@@ -88,6 +88,20 @@ def test_a_child_that_never_answers(startable: Path) -> None:
         connection.ensure(model="hang", timeout=1)
 
 
+def test_an_interrupted_start_leaves_no_process(startable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(process: subprocess.Popen[bytes], *_: object) -> connection.Endpoint:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(starting, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        connection.ensure(model="hang")
+
+    assert started[0].wait(30) == -signal.SIGTERM
+
+
 def test_an_environment_without_llama_cpp_says_so(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starting, "_has_llama_cpp", lambda: False)
 
