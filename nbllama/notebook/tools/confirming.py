@@ -6,7 +6,7 @@ import json
 
 from nbllama.notebook.errors import ToolsError
 from nbllama.notebook.tools.calling import Call
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 
 DECLINED = "The user declined this call."
 _SHOWN = 300

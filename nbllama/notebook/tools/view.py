@@ -14,7 +14,7 @@ from nbllama.notebook import markup
 from nbllama.notebook.display import block_html
 from nbllama.notebook.tools.calling import Call
 from nbllama.notebook.tools.results import Content
-from nbllama.notebook.visible import visible
+from nbllama.views.visible import visible
 
 if TYPE_CHECKING:
     from nbllama.notebook.tools.run import Step
