@@ -25,7 +25,7 @@ from nbllama.worker.errors import WorkerDied, WorkerError
 
 @dataclass
 class Question:
-    """What a cell asks. `model` empty: the server's default. `max_tokens` in tokens."""
+    """What a cell asks. `model` empty: the server's default. `max_tokens` in tokens. `extra`: fields as they are."""
 
     prompt: str
     model: str = ""
@@ -33,6 +33,7 @@ class Question:
     temperature: float | None = None
     system: str | None = None
     thinking: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def body(self, model: str) -> dict[str, Any]:
         """The request, without the fields that were not asked for."""
@@ -47,7 +48,7 @@ class Question:
             body["temperature"] = self.temperature
         if self.thinking:
             body["thinking"] = {"type": "adaptive"}
-        return body
+        return body | self.extra
 
 
 @dataclass

@@ -37,30 +37,49 @@ class Screen(Protocol):
         """The last call: everything is shown, with the footer below."""
 
 
-class NotebookScreen:
+class Output:
     """One display with an id, updated in place."""
 
     def __init__(self) -> None:
         self._handle: DisplayHandle | None = None
         self._last = 0.0
 
-    def show(self, view: AnswerView) -> None:
+    @property
+    def shown(self) -> bool:
+        """Whether it is on the screen yet."""
+        return self._handle is not None
+
+    def due(self) -> bool:
+        """Whether the last time was long enough ago; then this is the last time."""
         now = time.monotonic()
-        if self._handle is None or now - self._last >= INTERVAL:
-            self._last = now
-            self._draw(bundle(view))
+        if self.shown and now - self._last < INTERVAL:
+            return False
+        self._last = now
+        return True
 
-    def finish(self, view: AnswerView, footer: str) -> None:
-        if self._handle is not None or not view.empty:
-            self._draw(bundle(view, footer))
-
-    def _draw(self, data: dict[str, str]) -> None:
+    def draw(self, data: dict[str, str]) -> None:
+        """Shows a bundle in place of the last one."""
         if self._handle is None:
             # Known before it is shown: an interrupt may come as soon as the output is on its way.
             self._handle = DisplayHandle()  # type: ignore[no-untyped-call]  # IPython
             self._handle.display(data, raw=True)  # type: ignore[no-untyped-call]  # IPython
         else:
             self._handle.update(data, raw=True)  # type: ignore[no-untyped-call]  # IPython
+
+
+class NotebookScreen:
+    """One output."""
+
+    def __init__(self) -> None:
+        self._output = Output()
+
+    def show(self, view: AnswerView) -> None:
+        if self._output.due():
+            self._output.draw(bundle(view))
+
+    def finish(self, view: AnswerView, footer: str) -> None:
+        if self._output.shown or not view.empty:
+            self._output.draw(bundle(view, footer))
 
 
 class TerminalScreen:
@@ -86,7 +105,7 @@ def bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
 
 def html(view: AnswerView, footer: str = "") -> str:
     """Everything from the model escaped; the look in literal styles, for light and dark, trusted and not."""
-    parts = [_block(view, block) for block in view.blocks]
+    parts = [block_html(view, block) for block in view.blocks]
     if ending := _ENDINGS.get(view.ending):
         parts.append(f'<div style="{_ENDED}">■ {ending}</div>')
     notes = [note for note in (view.waiting, footer) if note]
@@ -110,7 +129,8 @@ def plain(view: AnswerView) -> str:
     return visible("\n\n".join(part for part in parts if part))
 
 
-def _block(view: AnswerView, block: dict[str, Any]) -> str:
+def block_html(view: AnswerView, block: dict[str, Any]) -> str:
+    """One content block."""
     match block.get("type"):
         case "text":
             return markup.to_html(block["text"])

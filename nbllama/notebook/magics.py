@@ -42,6 +42,8 @@ HELP = """\
     -m MODEL       another model that is loaded        -n N       at most N tokens
     -s SYSTEM      a system prompt                     -t T       temperature, 0 to 1
     --thinking     let it think first                  -o NAME    keep the Message as NAME
+    --tools f,g    it may call your functions          --confirm  ask before each call
+    --steps N      at most N answers (8)                -o NAME    with --tools: keep the whole run
 %llama status      what runs
 %llama models      which models there are
 %llama load REF    load another: demo, smollm2, or the path of a .gguf file
@@ -67,6 +69,9 @@ class NbllamaMagics(Magics):
     @argument("-s", "--system", help="a system prompt")
     @argument("--thinking", action="store_true", help="let the model think first")
     @argument("-o", "--output", metavar="NAME", help="keep the answer, the SDK's Message, as the variable NAME")
+    @argument("--tools", metavar="F,G", help="functions of yours that the model may call")
+    @argument("--confirm", action="store_true", help="with --tools: ask before each call")
+    @argument("--steps", type=int, help="with --tools: how many answers the model may give (default: 8)")
     @argument("command", nargs="*", help="as %%llama: status, models, load REF, get NAME, stop, help")
     @line_cell_magic
     def llama(self, line: str, cell: str | None = None) -> None:
@@ -93,6 +98,11 @@ class NbllamaMagics(Magics):
         shell = self.shell
         if shell is None:
             raise UsageError("%%llama: needs IPython")
+        if arguments.tools is not None:
+            from nbllama.notebook.tools.cell import run_cell
+
+            options = {"confirm": arguments.confirm, "max_steps": arguments.steps, "output": output}
+            return run_cell(shell, self._question(arguments, cell, shell.user_ns), arguments.tools, **options)
         asking = Asking(self._question(arguments, cell, shell.user_ns), _screen(shell))
         with asking.interrupts:
             try:
