@@ -37,6 +37,10 @@ class AnswerView:
         """Whether more of this block may come."""
         return self._open is not None and block is self.blocks[self._open]
 
+    def arguments_so_far(self, block: dict[str, Any]) -> str:
+        """The JSON of a call's arguments as far as it came, while the call is open."""
+        return self._partial_json if self.is_open(block) else ""
+
     def add(self, event: ServerSentEvent) -> None:
         """Takes the next event; one of a kind that is not known changes nothing. Raises ValueError for broken JSON."""
         self.add_data(event.json())

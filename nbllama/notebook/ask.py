@@ -30,7 +30,7 @@ class Question:
     """What a cell asks. `model` empty: the server's default. `max_tokens` in tokens.
 
     `prompt` is the content of the user's message, `history` are the messages before it. `seed` makes an answer that is
-    drawn the same each time."""
+    drawn the same each time. `extra` are fields as they are."""
 
     prompt: str | list[dict[str, Any]]
     model: str = ""
@@ -40,6 +40,7 @@ class Question:
     thinking: bool = False
     seed: int | None = None
     history: Sequence[Message] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def body(self, model: str) -> dict[str, Any]:
         """The request, without the fields that were not asked for."""
@@ -56,7 +57,7 @@ class Question:
             body["thinking"] = {"type": "adaptive"}
         if self.seed is not None:
             body["nbllama"] = {"seed": self.seed}
-        return body
+        return body | self.extra
 
 
 @dataclass(frozen=True)

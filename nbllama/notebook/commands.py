@@ -92,6 +92,9 @@ HELP = """\
     --greedy               always the likeliest token
     --seed N               draw the same answer each time
     --thinking             let it think first
+    --tools F,G            it may call these functions of yours
+    --confirm              with --tools: ask before each call
+    --steps N              with --tools: at most N answers (8)
     -m, --model MODEL      another model that is loaded
     -o, --output NAME      keep the Message as the variable NAME
     --raw                  show what the model wrote, with its marks, not as Markdown

@@ -41,34 +41,53 @@ class Screen(Protocol):
         """The last call: everything is shown, with the footer below."""
 
 
-class NotebookScreen:
-    """One display with an id, updated in place. With `raw`, as text, at the end with the model's own marks."""
+class Output:
+    """One display with an id, updated in place."""
 
-    def __init__(self, *, raw: bool = False) -> None:
-        self.shows_written = raw
+    def __init__(self) -> None:
         self._handle: DisplayHandle | None = None
         self._last = 0.0
 
-    def show(self, view: AnswerView) -> None:
+    @property
+    def shown(self) -> bool:
+        """Whether it is on the screen yet."""
+        return self._handle is not None
+
+    def due(self) -> bool:
+        """Whether the last time was long enough ago; then this is the last time."""
         now = time.monotonic()
-        if self._handle is None or now - self._last >= INTERVAL:
-            self._last = now
-            self._draw(self._bundle(view))
+        if self.shown and now - self._last < INTERVAL:
+            return False
+        self._last = now
+        return True
 
-    def finish(self, view: AnswerView, footer: str) -> None:
-        if self._handle is not None or not view.empty:
-            self._draw(self._bundle(view, footer))
-
-    def _bundle(self, view: AnswerView, footer: str = "") -> dict[str, str]:
-        return raw_bundle(view, footer) if self.shows_written else bundle(view, footer)
-
-    def _draw(self, data: dict[str, str]) -> None:
+    def draw(self, data: dict[str, str]) -> None:
+        """Shows a bundle in place of the last one."""
         if self._handle is None:
             # Known before it is shown: an interrupt may come as soon as the output is on its way.
             self._handle = DisplayHandle()  # type: ignore[no-untyped-call]  # IPython
             self._handle.display(data, raw=True)  # type: ignore[no-untyped-call]  # IPython
         else:
             self._handle.update(data, raw=True)  # type: ignore[no-untyped-call]  # IPython
+
+
+class NotebookScreen:
+    """One output. With `raw`, as text, at the end with the model's own marks."""
+
+    def __init__(self, *, raw: bool = False) -> None:
+        self.shows_written = raw
+        self._output = Output()
+
+    def show(self, view: AnswerView) -> None:
+        if self._output.due():
+            self._output.draw(self._bundle(view))
+
+    def finish(self, view: AnswerView, footer: str) -> None:
+        if self._output.shown or not view.empty:
+            self._output.draw(self._bundle(view, footer))
+
+    def _bundle(self, view: AnswerView, footer: str = "") -> dict[str, str]:
+        return raw_bundle(view, footer) if self.shows_written else bundle(view, footer)
 
 
 class TerminalScreen:
@@ -112,7 +131,7 @@ def raw_bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
 
 def html(view: AnswerView, footer: str = "") -> str:
     """Everything from the model escaped; the look in literal styles, for light and dark, trusted and not."""
-    return markup.static("".join([*(_block(view, block) for block in view.blocks), *_notes(view, footer)]))
+    return markup.static("".join([*(block_html(view, block) for block in view.blocks), *_notes(view, footer)]))
 
 
 def plain(view: AnswerView) -> str:
@@ -146,7 +165,8 @@ def _raw(view: AnswerView, block: dict[str, Any]) -> str:
     return f"{block.get('name')} {view.partial_json if still else json.dumps(block.get('input'), ensure_ascii=False)}"
 
 
-def _block(view: AnswerView, block: dict[str, Any]) -> str:
+def block_html(view: AnswerView, block: dict[str, Any]) -> str:
+    """One content block."""
     match block.get("type"):
         case "text":
             return markup.to_html(block["text"])

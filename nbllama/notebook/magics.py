@@ -52,6 +52,9 @@ class NbllamaMagics(Magics):
     @argument("--code", action="store_true", help="put the code of the answer into a new cell, which is not run")
     @argument("-i", "--include", metavar="NAME", action="append", help="send along what the DataFrame NAME looks like")
     @argument("--budget", type=int, metavar="N", help="with -i: in so many tokens at most (default: 400)")
+    @argument("--tools", metavar="F,G", help="functions of yours that the model may call")
+    @argument("--confirm", action="store_true", help="with --tools: ask before each call")
+    @argument("--steps", type=int, metavar="N", help="with --tools: how many answers the model may give (default: 8)")
     @argument("command", nargs="*", help="as %%llama: status, models, load REF, … (see %%llama help)")
     @line_cell_magic
     def llama(self, line: str, cell: str | None = None) -> None:
@@ -102,7 +105,22 @@ class NbllamaMagics(Magics):
     def _ask(self, arguments: argparse.Namespace, prompt: str) -> None:
         if not prompt:
             raise UsageError("%%llama: there is no prompt in the cell")
+        if arguments.tools is not None:
+            return self._ask_with_tools(arguments, prompt)
         AskedCell(self.shell, self._question(arguments, prompt), self._wanted(arguments)).run()
+
+    def _ask_with_tools(self, arguments: argparse.Namespace, prompt: str) -> None:
+        from nbllama.notebook.tools.cell import run_cell
+
+        for name in ("chat", "code", "include", "raw"):
+            if getattr(arguments, name):
+                raise UsageError(f"--tools: does not go together with --{name}")
+        question, shell = self._question(arguments, prompt), self.shell
+        if shell is None:
+            raise UsageError("%%llama: needs IPython")
+        question.model = question.model or self.model
+        options = {"confirm": arguments.confirm, "max_steps": arguments.steps, "output": arguments.output}
+        run_cell(shell, question, arguments.tools, **options)
 
     def _question(self, arguments: argparse.Namespace, prompt: str) -> Question:
         system = arguments.system

@@ -119,6 +119,8 @@ class FakeWorker:
 
     def __init__(self, folder: Path | None, *, name: str = "w") -> None:
         self.steps: list[Step] = text_answer("Hello", " there")
+        self.next_answers: list[list[Step]] = []
+        """Taken one for each request; when they are used up, `steps` is the answer."""
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.record: dict[str, Any] | None = None
         self.received: list[Received] = []
@@ -279,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self) -> None:
         self._begin("text/event-stream; charset=utf-8")
-        for step in self.worker.steps:
+        for step in self.worker.next_answers.pop(0) if self.worker.next_answers else self.worker.steps:
             if step == DIE:
                 self.worker.die()
                 return
