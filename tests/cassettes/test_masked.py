@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from nbllama.cassettes.masked import COVERED_ID, masked_exchange
@@ -61,6 +62,24 @@ def test_no_secret_is_left_in_texts_or_in_tokens() -> None:
     assert COVERED_ID in record.prompt_ids
     for name in every.NAMES:
         assert every.view_of(name, record).html()
+
+
+def test_what_json_hides_from_a_pattern_is_covered_in_it_too() -> None:
+    """Behind an escaped line end no path begins, and a password may be any words."""
+    files = {"list": "x\n/home/ann/data.csv", "password": "open the door"}
+    arguments = json.dumps(files)
+    record = record_of(f"call {arguments} end")
+    record.message = {"content": [{"type": "tool_use", "id": "toolu_1", "name": "f", "input": files}]}
+    parts = [arguments[n : n + 5] for n in range(0, len(arguments), 5)]
+    delta = {"type": "content_block_delta", "index": 1}
+    record.events = [[0.1, {**delta, "delta": {"type": "input_json_delta", "partial_json": part}}] for part in parts]
+    found = masked_exchange(Exchange("/v1/messages", {"n": 1}, record=record))
+    assert found.record is not None and found.record.message is not None
+
+    partial = "".join(event["delta"]["partial_json"] for _, event in found.record.events)
+    assert json.loads(partial) == found.record.message["content"][0]["input"]
+    for text in (exchange_json(found), spelled(found.record, found.record.output_ids)):
+        assert "home/ann" not in text and "door" not in text
 
 
 def test_what_holds_no_secret_is_left_alone() -> None:
