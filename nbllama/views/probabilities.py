@@ -9,13 +9,13 @@ from typing import Any
 
 from nbllama.views import markup
 from nbllama.views.palette import INK, SHADES, shade_of
-from nbllama.views.reading import Reading, Record
+from nbllama.views.reading import Reading, Record, number
 from nbllama.views.tokens import shown
 from nbllama.views.view import Row, View, ends, left_out, missing, shorten
 
 MOST_CHIPS = 1000
 _HARDEST = 12
-_NAMED = 3
+_MOST_EXPONENT = 100.0
 
 
 class Probabilities(View):
@@ -68,7 +68,8 @@ class Probabilities(View):
             sure = sum(p >= 0.9 for p in known)
             first = sum(row["rank"] == 1 for row in rows)
             lines.append(f"{sure:,} were nearly certain (90 % and more), {first:,} were the most probable one.")
-            lines.append(f"Perplexity: {math.exp(-sum(map(_log, known)) / len(known)):.2f}.")
+            logprobs = [min(row["logprob"], 0.0) for row in rows if row["logprob"] is not None]
+            lines.append(f"Perplexity: {math.exp(min(-sum(logprobs) / len(logprobs), _MOST_EXPONENT)):,.2f}.")
         forced = sum(bool(row["forced"]) for row in rows)
         masked = sum((row["removed"] or 0) > 0.5 for row in rows)
         if forced or masked:
@@ -92,9 +93,9 @@ class Probabilities(View):
 
     def _row(self, i: int, id: int, one: Mapping[str, Any], *, hidden: bool) -> Row:
         top, raw = _pairs(one.get("top")), _pairs(one.get("raw_top"))
-        logprob = _float(one.get("logprob"))
+        logprob = number(one.get("logprob"))
         rank = next((n for n, (other, _) in enumerate(top, 1) if other == id), None)
-        entropy = _float(one.get("entropy"))
+        entropy = number(one.get("entropy"))
         forced = one.get("forced")
         return {
             "i": i,
@@ -105,9 +106,9 @@ class Probabilities(View):
             "rank": rank,
             "entropy": None if entropy is None else round(entropy / math.log(2), 4),
             "top": None if hidden else self._named(top),
-            "raw_p": _p(_float(one.get("raw_logprob"))),
+            "raw_p": _p(number(one.get("raw_logprob"))),
             "raw_top": None if hidden else self._named(raw),
-            "removed": _float(one.get("removed")),
+            "removed": number(one.get("removed")),
             "forced": forced if isinstance(forced, bool) else None,
         }
 
@@ -174,20 +175,11 @@ def _pairs(value: Any) -> list[tuple[int, float]]:
     if not isinstance(value, list):
         return []
     pairs = [one for one in value if isinstance(one, list | tuple) and len(one) == 2 and type(one[0]) is int]
-    return [(id, logprob) for id, given in pairs if (logprob := _float(given)) is not None]
-
-
-def _float(value: Any) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if good else None
+    return [(id, logprob) for id, given in pairs if (logprob := number(given)) is not None]
 
 
 def _p(logprob: float | None) -> float | None:
     return None if logprob is None else round(math.exp(min(logprob, 0.0)), 6)
-
-
-def _log(p: float) -> float:
-    return math.log(max(p, 1e-12))
 
 
 def _percent(p: float | None) -> str:

@@ -56,7 +56,8 @@ class Timing(View):
         if row["first"] is not None:
             lines.append(f"The first token came after {seconds(row['first'])}.")
         if row["tok_s"]:
-            lines.append(f"{row['tok_s']:,.1f} tokens a second, {seconds(row['per_token'])} a token.")
+            each = "" if row["per_token"] is None else f", {seconds(row['per_token'])} a token"
+            lines.append(f"{row['tok_s']:,.1f} tokens a second{each}.")
         if row["prefill_tok_s"]:
             lines.append(f"The prompt was computed at {row['prefill_tok_s']:,.0f} tokens a second.")
         lines += _steps(self.readings[0])
@@ -94,6 +95,7 @@ def _row(reading: Reading) -> Row:
     times = reading.timings
     n_prompt, n_cached, n_output = len(reading.prompt_ids), reading.cached_tokens, len(reading.output_ids)
     prefill, decode, n_computed = times.get("prefill_s"), times.get("decode_s"), n_prompt - n_cached
+    per_token = round(decode / (n_output - 1), 6) if decode and n_output > 1 else None
     return {
         "id": reading.text("id"),
         "model": reading.model,
@@ -106,7 +108,7 @@ def _row(reading: Reading) -> Row:
         "prompt": n_prompt or None,
         "cached": n_cached if n_prompt else None,
         "output": n_output,
-        "per_token": round(decode / (n_output - 1), 6) if decode and n_output > 1 else None,
+        "per_token": per_token,
         "tok_s": times.get("tokens_per_second"),
         "prefill_tok_s": round(n_computed / prefill, 1) if prefill and prefill > _CLOCK and n_computed > 0 else None,
     }
