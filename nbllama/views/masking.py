@@ -13,8 +13,8 @@ COVER = "•"
 
 # Not `\s` and `\w`: this is searched in the bytes of tokens, too, where half a character may look like a space.
 _PART = r"""[^\\/ \t\r\n"'`<>|:;,*?()\[\]{}]"""
-# Where a key may begin: not inside a word, but behind a line's end as JSON writes it, whose last sign is a letter. Words
-# are of ASCII: Chinese and Japanese put no space before a key.
+# Where a key may begin: not inside a word, but behind a line's end as JSON writes it, whose last sign is a letter. A
+# word's letters are ASCII's: Chinese and Japanese put no space before a key.
 _START = r"(?:(?<!\w)|(?<=\\[nrt]))"
 # In front of a slash that begins no path: "yes/no", "été/hiver".
 _WORD = r"\w\u00c0-\u052f"
