@@ -15,13 +15,15 @@ class AnswerView:
     """`waiting` is what the user waits for, `blocks` are the content blocks with their text so far.
 
     `ending` is empty while it runs, then the answer's stop_reason, or what the magic says: interrupted, failed.
-    `error` is the error that ended the stream."""
+    `error` is the error that ended the stream. `written` is the answer as the model wrote it, with the marks of
+    thinking and calls, where that is known."""
 
     def __init__(self) -> None:
         self.waiting = ""
         self.blocks: list[dict[str, Any]] = []
         self.ending = ""
         self.error: ApiError | None = None
+        self.written = ""
         self._message: dict[str, Any] | None = None
         self._open: int | None = None
         self._partial_json = ""
@@ -65,6 +67,11 @@ class AnswerView:
                 self._message |= {**data["delta"], "usage": usage}
             case "error":
                 self.error = _error(data.get("error") or {})
+
+    @property
+    def partial_json(self) -> str:
+        """The arguments, as far as they came, of the call that is open."""
+        return self._partial_json
 
     def message(self) -> dict[str, Any] | None:
         """The Message as far as it came; None before its start. Unfinished, its `stop_reason` is None.

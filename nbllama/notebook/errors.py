@@ -29,11 +29,13 @@ class ShortError(NbllamaError):
 
 
 class AskError(ShortError):
-    """The model did not answer, or not to the end. `error` is what the client side raised."""
+    """The model did not answer, or not to the end. `error` is what the client side raised.
 
-    def __init__(self, error: NbllamaError) -> None:
+    `fix` is what to do about it where that is not the same as always."""
+
+    def __init__(self, error: NbllamaError, fix: str | None = None) -> None:
         kind = error.type if isinstance(error, ApiError) else type(error).__name__
-        super().__init__(with_fix(f"{kind}: {error}", fix_of(error)))
+        super().__init__(with_fix(f"{kind}: {error}", fix or fix_of(error)))
         self.error = error
 
 

@@ -100,10 +100,17 @@ CELLS = [
     "nbllama.traces()",
     "%%llama\nfails",
     "client = nbllama.client(max_retries=0)\nclient.messages.create(model='x', max_tokens=0, messages=[])",
+    "%%llama --raw --chat pupil\nhostile",
+    f"import pandas as pd\nprices = pd.DataFrame({{{HOSTILE!r}: [{HOSTILE!r}, 'x'] * 9}})",
+    "%%llama -i prices\nIt was a dark and stormy night",
+    "{}['<script>window.ran = 1</script>']",
+    "%llama error -n 20",
     TOOLS,
 ]
-FAIL = (9, 10)
+FAIL = (9, 10, 14)
 """Which of the cells end in an error, as they should."""
+PYTHONS = (14,)
+"""Whose error is Python's, with its whole traceback."""
 
 
 def write(folder: Path, name: str) -> None:

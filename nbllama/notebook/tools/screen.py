@@ -57,6 +57,8 @@ class TerminalStep:
 class AnswerScreen:
     """Where the model's part of a step is shown, as `Asking` wants it."""
 
+    shows_written = False
+
     def __init__(self, step: Step, screen: StepScreen) -> None:
         self._step = step
         self._screen = screen
