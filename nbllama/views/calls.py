@@ -14,6 +14,7 @@ from typing import Any
 from nbllama.views import markup
 from nbllama.views.answer_parts import answer_offsets
 from nbllama.views.palette import ALARM, ALARM_LINE, INK, look_of
+from nbllama.views.probabilities import percent
 from nbllama.views.reading import Reading, Record, number, whole_number
 from nbllama.views.step_events import events_of_steps
 from nbllama.views.view import Row, View, missing, shorten
@@ -162,7 +163,7 @@ def _short(text: str) -> str:
 
 def _grammar(row: Row) -> str:
     parts = [f"{row['forced']} forced"] if row["forced"] else []
-    return ", ".join([*parts, *([f"{row['removed']:.0%} removed at most"] if row["removed"] else [])])
+    return ", ".join([*parts, *([f"{percent(row['removed'])} removed at most"] if row["removed"] else [])])
 
 
 def _legend() -> str:

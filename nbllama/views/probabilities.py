@@ -19,7 +19,8 @@ _MOST_EXPONENT = 100.0
 
 
 class Probabilities(View):
-    """Columns: p from 0 to 1 as the token was drawn from, entropy in bits; raw_p and removed where a grammar masked."""
+    """Columns: p from 0 to 1, at temperature 1 and behind a grammar's mask; entropy in bits;
+    raw_p and removed where a grammar masked."""
 
     name = "probabilities"
     title = "Probabilities"
@@ -117,14 +118,14 @@ class Probabilities(View):
         return f"#{id}" if piece is None else shown(piece)
 
     def _named(self, pairs: Sequence[tuple[int, float]]) -> str | None:
-        return "  ".join(f"{self._piece(id)} {_percent(_p(logprob))}" for id, logprob in pairs) or None
+        return "  ".join(f"{self._piece(id)} {percent(_p(logprob))}" for id, logprob in pairs) or None
 
 
 _SHORT = ("i", "piece", "p", "entropy", "top", "raw_top", "removed", "forced")
 
 
 def _shown(row: Row) -> Row:
-    return row | {name: _percent(row[name]) for name in ("p", "raw_p", "removed") if row[name] is not None}
+    return row | {name: percent(row[name]) for name in ("p", "raw_p", "removed") if row[name] is not None}
 
 
 def _chips(rows: Sequence[Row]) -> str:
@@ -141,7 +142,7 @@ def _chip(row: Row) -> str:
     p = row["p"]
     tint, ink = shade_of(p) if p is not None else ("#ffffff", INK)
     border = "3px double #1a1a1a" if row["forced"] else "1px solid #767676"
-    number = f'<span style="font-size:75%"> {_percent(p)}</span>' if p is not None and p < 0.9 else ""
+    number = f'<span style="font-size:75%"> {percent(p)}</span>' if p is not None and p < 0.9 else ""
     style = f"background:{tint};color:{ink};border:{border};border-radius:3px;padding:1px 3px"
     piece = markup.plain(shorten(row["piece"], 60))
     line = "<br>" if row["piece"].endswith("⏎") else "<wbr>"
@@ -149,13 +150,13 @@ def _chip(row: Row) -> str:
 
 
 def _said(row: Row) -> str:
-    parts = [f"token {row['i']}: {_percent(row['p'])}"]
+    parts = [f"token {row['i']}: {percent(row['p'])}"]
     if row["entropy"] is not None:
         parts.append(f"entropy {row['entropy']:.2f} bits")
     if row["top"]:
         parts.append(f"candidates: {shorten(row['top'], 200)}")
     if row["removed"]:
-        parts.append(f"the grammar took away {_percent(row['removed'])}")
+        parts.append(f"the grammar took away {percent(row['removed'])}")
     return "; ".join([*parts, *(["forced"] if row["forced"] else [])])
 
 
@@ -182,9 +183,11 @@ def _p(logprob: float | None) -> float | None:
     return None if logprob is None else round(math.exp(min(logprob, 0.0)), 6)
 
 
-def _percent(p: float | None) -> str:
+def percent(p: float | None) -> str:
     if p is None:
         return "?"
     if p < 0.0005:
         return "<0.1%"
+    if 0.9995 <= p < 1:
+        return ">99.9%"
     return f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}"

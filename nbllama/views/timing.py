@@ -140,7 +140,7 @@ def _pace(rows: Sequence[Row]) -> list[str]:
     gaps = [row["gap"] for row in rows if row["gap"] is not None]
     if not gaps:
         return [missing("the time of each token") + "."]
-    return [f"Between two tokens: {seconds(median(gaps))} in the middle, {seconds(max(gaps))} at most."]
+    return [f"Between two tokens: median {seconds(median(gaps))}, at most {seconds(max(gaps))}."]
 
 
 def _draw_bar(picture: Picture, row: Row, top: float, scale: float) -> None:
@@ -185,7 +185,7 @@ def _gaps(rows: Sequence[Row]) -> str:
     picture.words(62, 103, "0", anchor="end", size=11)
     picture.words(70, 118, "token 1", size=11)
     picture.words(WIDTH - 20, 118, f"token {len(gaps)}", anchor="end", size=11)
-    middle = 100 - 84 * median(gaps) / longest
-    picture.line(70, middle, WIDTH - 20, middle, INK)
-    picture.words(WIDTH - 20, middle - 4, f"middle: {seconds(median(gaps))}", anchor="end", size=11)
+    height = 100 - 84 * median(gaps) / longest
+    picture.line(70, height, WIDTH - 20, height, INK)
+    picture.words(WIDTH - 20, height - 4, f"median: {seconds(median(gaps))}", anchor="end", size=11)
     return picture.html(f"Gaps between {len(gaps) + 1} tokens, the longest {seconds(longest)}")
