@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 from demo_model.chats import extraction
 from demo_model.demo import copying
@@ -28,6 +29,7 @@ from demo_model.wording import dressed, listed, schema_turn, shortened, system_p
 
 HARD_KINDS = {"sql", "shell", "python", "iban", "uuid", "coordinates", "isbn"}
 LONGEST_REQUEST = 80
+MOST_SETTINGS = 1  # said in other words than the parameter's: those have to be learnt by heart
 REFUSALS = [
     "I have no tool for that.",
     "None of my tools can do that.",
@@ -66,10 +68,14 @@ def simple_families() -> list[Family]:
     kept = []
     for family in families():
         kinds = {str(spec.get("kind", "")) for spec in family.parameters.values()}
-        short = [(say, set) for say, set in family.requests if len(say) <= LONGEST_REQUEST and say.isascii()]
+        short = [wording for wording in family.requests if _simple(*wording)]
         if not kinds & HARD_KINDS and family.key not in GENERAL | SHELLS and len(short) > 3:
             kept.append(replace(family, requests=short))
     return kept
+
+
+def _simple(say: str, set: dict[str, Any]) -> bool:
+    return len(say) <= LONGEST_REQUEST and say.isascii() and len(set) <= MOST_SETTINGS
 
 
 class DemoComposer(Composer):
