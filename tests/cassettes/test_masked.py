@@ -66,7 +66,7 @@ def test_no_secret_is_left_in_texts_or_in_tokens() -> None:
 
 def test_what_json_hides_from_a_pattern_is_covered_in_it_too() -> None:
     """Behind an escaped line end no path begins, and a password may be any words."""
-    files = {"list": "x\n/home/ann/data.csv", "password": "open the door"}
+    files = {"list": "x\n/home/ann/data.csv\nann@example.org", "password": "open the door"}
     arguments = json.dumps(files)
     record = record_of(f"call {arguments} end")
     record.message = {"content": [{"type": "tool_use", "id": "toolu_1", "name": "f", "input": files}]}
@@ -79,7 +79,7 @@ def test_what_json_hides_from_a_pattern_is_covered_in_it_too() -> None:
     partial = "".join(event["delta"]["partial_json"] for _, event in found.record.events)
     assert json.loads(partial) == found.record.message["content"][0]["input"]
     for text in (exchange_json(found), spelled(found.record, found.record.output_ids)):
-        assert "home/ann" not in text and "door" not in text
+        assert not any(secret in text for secret in ("home/ann", "door", "ann@ex"))
 
 
 def test_what_holds_no_secret_is_left_alone() -> None:
