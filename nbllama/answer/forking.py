@@ -6,6 +6,7 @@ the engine computes from, so it finds them in its cells. The parser and the guid
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,7 +149,7 @@ def _text(ids: Sequence[int], piece: Callable[[int], bytes]) -> str:
 
 
 def _quoted(piece: bytes) -> str:
-    return f'"{piece.decode(errors="backslashreplace")}"'
+    return json.dumps(piece.decode(errors="backslashreplace"), ensure_ascii=False)
 
 
 def _has_image(request: MessagesRequest) -> bool:

@@ -142,7 +142,7 @@ def test_what_cannot_stand_there_is_refused_and_named() -> None:
             ) as refused:
                 await fork(service, "origin", brace, ids[0])
             # What it wrote itself is named first.
-            assert f'there: "{spelled(origin, [ids[brace]]).decode()}"' in str(refused.value)
+            assert f"there: {json.dumps(spelled(origin, [ids[brace]]).decode())}" in str(refused.value)
             assert record_of(service, "fork")["ending"] == "error"
             for wish, said in (
                 ({"index": len(ids) + 1}, f"index: the answer has {len(ids)} tokens, it can be forked at 0"),
