@@ -96,4 +96,5 @@ class RequestRecord:
             "output_tokens": len(self.output_ids),
             "total_s": self.timings.get("total_s"),
             "tokens_per_second": self.timings.get("tokens_per_second"),
+            "forked_from": self.forked_from.get("id"),
         }

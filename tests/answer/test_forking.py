@@ -15,6 +15,8 @@ from nbllama.answer.model_catalog import LoadedModel
 from nbllama.answer.model_hash import READ_BYTES, model_hash
 from nbllama.answer.model_sources import ModelSource
 from nbllama.answer.service import Service
+from nbllama.chat.prompt import TEMPLATE, Prompt, Segment, Span
+from nbllama.chat.template import ChatTemplate
 from nbllama.wire.errors import ApiError, InvalidRequest, NotFound
 from nbllama.wire.events import ContentBlockDelta, ContentBlockStart, Event, MessageStart
 from tests.answer.test_enforced_calls import LOOK, message
@@ -124,7 +126,11 @@ def test_inside_a_call_the_arguments_fit_their_schema() -> None:
                 (call,) = message(events)["content"]
                 jsonschema.validate(call["input"], LOOK["input_schema"])
                 assert stop_reason(events) == "tool_use"
-                answers.add(record_of(service, "fork")["output_text"])
+                other = record_of(service, "fork")
+                answers.add(other["output_text"])
+                # What is told later of forced tokens is told of the right ones.
+                told_of = [(id, one) for id, one in zip(other["output_ids"], other["probabilities"], strict=True)]
+                assert all(one["top"][0][0] == id for id, one in told_of if one["forced"])
             assert len(answers) > 4 and origin["output_text"] not in answers
 
     run(check())
@@ -201,6 +207,37 @@ def test_what_is_not_known_any_more_cannot_be_forked(script: Callable[..., str])
             await service.load("demo")
             await fork(service, "origin", 0, 5)
             assert record_of(service, "fork")["ending"] == "done"
+
+    run(check())
+
+
+def test_the_recorded_prompt_counts_also_where_the_template_writes_another_date(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    render = ChatTemplate.render
+
+    def later(template: ChatTemplate, request: Any) -> Prompt:
+        prompt = render(template, request)
+        day = "It is another day. "
+        spans = (Span(0, len(day), TEMPLATE), *prompt.spans)
+        return Prompt(day + prompt.text, spans, (Segment(day, control=False), *prompt.segments), prompt.tail)
+
+    def otherwise(template: ChatTemplate, request: Any) -> Prompt:
+        return dataclasses.replace(render(template, request), tail="So: ")
+
+    async def check() -> None:
+        async with serving("demo") as service:
+            await ask(service, ASKED, id="origin")
+            origin = record_of(service, "origin")
+            monkeypatch.setattr(ChatTemplate, "render", later)
+            await fork(service, "origin", 6, origin["output_ids"][6])
+            again = record_of(service, "fork")
+            for name in ("prompt", "prompt_ids", "prompt_offsets", "spans", "output_ids"):
+                assert again[name] == origin[name]
+            assert again["reuse"]["cached_tokens"] == len(origin["prompt_ids"]) + 6
+            monkeypatch.setattr(ChatTemplate, "render", otherwise)
+            with pytest.raises(InvalidRequest, match="writes the end of its prompt otherwise now"):
+                await fork(service, "origin", 6, origin["output_ids"][6])
 
     run(check())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -149,6 +150,32 @@ def test_the_door_speaks_json_and_keeps_each_clients_own(origin: trace.Trace) ->
         connection.request_json(origin.endpoint, "GET", path)
     events = [event.name for event in connection.stream_events(origin.endpoint, wish, path=path)]
     assert events[0] == "message_start" and events[-1] == "message_stop"
+
+
+def test_a_browser_sees_the_same_tree(origin: trace.Trace) -> None:
+    first = origin.fork(0)
+    second = first.fork(3)
+    link = connection.open_connection(origin.endpoint, 30)
+    try:
+        link.request("GET", f"/nbllama/traces/{first.id}/tree")
+        response = link.getresponse()
+        page = response.read().decode()
+    finally:
+        link.close()
+
+    assert response.status == 200 and "default-src 'none'" in response.headers["content-security-policy"]
+    assert all(f"({one.id})" in page for one in (origin, first, second))
+    assert "<script" not in page.lower()
+
+
+def test_the_example_of_the_docs_runs(origin: trace.Trace) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "fork.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+
+    assert len(names["answer"].tree().df["trace"].dropna()) == 3
+    assert nbllama.last is names["answer"]
 
 
 def _shown(one: trace.Trace) -> list[tuple[str, str]]:
