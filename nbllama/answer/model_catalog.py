@@ -123,12 +123,12 @@ class ModelCatalog:
             return self.entry(self._aliases[model_id])
         raise NotFound(f"model: {model_id}")
 
-    def still_loaded(self, model_id: str, model_hash: str) -> Entry:
+    def still_loaded(self, model_id: str, known_hash: str) -> Entry:
         """The entry of the model that has answered before. Raises InvalidRequest if it is gone, or another one."""
         entry = self._entries.get(model_id)
         if entry is None or entry.model is None:
             raise InvalidRequest(f"the model {model_id} is not loaded any more: load it, then try again")
-        if entry.model.hash != model_hash:
+        if entry.model.hash != known_hash:
             raise InvalidRequest(f"the model that is loaded as {model_id} now is another one than had answered")
         return entry
 

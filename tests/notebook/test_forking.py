@@ -18,6 +18,7 @@ import nbllama
 from nbllama.notebook import forking, trace
 from nbllama.notebook.errors import AskError, TraceError
 from nbllama.notebook.kernel_link import link
+from nbllama.views.every import NAMES, view_of
 from nbllama.wire.errors import ApiError, NotFound
 from nbllama.worker import connection
 
@@ -124,6 +125,16 @@ def test_without_probabilities_a_token_must_be_named(origin: trace.Trace) -> Non
         bare.fork(2)
     again = bare.fork(2, bare.record["output_ids"][2])
     assert again.text == bare.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_view_shows_a_fork_of_which_not_all_is_known(origin: trace.Trace, name: str) -> None:
+    bare = origin.fork(0, origin.record["output_ids"][0], probabilities=0)
+    forked = bare.fork(8, bare.record["output_ids"][8], probabilities=2)
+    view = view_of(name, forked.record, before=origin.record)
+
+    assert forked.record["probabilities"][0]["logprob"] is None
+    assert view.rows() and view.html() and view.text()
 
 
 def test_one_from_a_file_or_unknown_to_its_worker_cannot_be_forked(origin: trace.Trace) -> None:
