@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbllama.notebook.client import async_client, client
-    from nbllama.notebook.trace import Trace, trace, traces
+    from nbllama.notebook.trace import Trace, trace
+    from nbllama.notebook.trace_list import traces
 
     last: Trace | None
 
@@ -28,7 +29,7 @@ _MODULES = {
     "client": "nbllama.notebook.client",
     "async_client": "nbllama.notebook.client",
     "trace": "nbllama.notebook.trace",
-    "traces": "nbllama.notebook.trace",
+    "traces": "nbllama.notebook.trace_list",
 }
 
 

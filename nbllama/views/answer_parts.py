@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbllama.views.reading import Origin, Reading
+from nbllama.views.reading import Origin, Reading, n_characters
 
 _OF_PIECES = {
     "ThinkStart": "marker",
@@ -27,12 +27,16 @@ def answer_offsets(reading: Reading) -> list[int] | None:
     pieces = [reading.piece(id) for id in reading.output_ids]
     if not pieces or None in pieces:
         return None
-    text, offsets, at = reading.text("output_text"), [], 0
-    ends = _byte_starts(text)
+    text, offsets, at, hidden = reading.text("output_text"), [], 0, reading.hidden[1]
+    starts = _byte_starts(text)
     encoded = text.encode(errors="replace")
-    for piece in pieces:
-        offsets.append(min(bisect_right(ends, at) - 1, len(text)) if ends else 0)
-        if piece and encoded.startswith(piece, at):
+    for index, piece in enumerate(pieces):
+        place = min(bisect_right(starts, at) - 1, len(text)) if starts else 0
+        offsets.append(place)
+        if starts and piece and index in hidden:
+            # The text is covered there, character by character.
+            at = starts[min(place + n_characters(piece), len(starts) - 1)]
+        elif piece and encoded.startswith(piece, at):
             at += len(piece)
     return offsets
 

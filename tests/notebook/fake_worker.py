@@ -115,6 +115,7 @@ class FakeWorker:
         self.steps: list[Step] = text_answer("Hello", " there")
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.record: dict[str, Any] | None = None
+        self.older: list[dict[str, Any]] = []
         self.received: list[Received] = []
         self.connections: list[socket.socket] = []
         self.attached = 0
@@ -188,20 +189,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._note({})
         path = self.path
+        kept = [*([self.worker.record] if self.worker.record else []), *self.worker.older]
         if path == "/nbllama/attach":
             return self._attach()
         answers: dict[str, Callable[[], dict[str, Any]]] = {
             "/nbllama/handshake": lambda: {"protocol": PROTOCOL, "version": __version__, "pid": os.getpid()},
             "/nbllama/status": self._status,
-            "/nbllama/traces": lambda: {"traces": [_summary(self.worker.record)] if self.worker.record else []},
+            "/nbllama/traces": lambda: {"traces": [_summary(record) for record in kept]},
             "/v1/models": lambda: {"data": [{"id": "fake", "type": "model"}], "has_more": False},
         }
-        record = self.worker.record
-        if record is not None and path in (
-            f"/nbllama/traces/{record['id']}",
-            f"/nbllama/traces/{record['message_id']}",
-        ):
-            return self._json(200, record)
+        for record in kept:
+            if path in (f"/nbllama/traces/{record['id']}", f"/nbllama/traces/{record['message_id']}"):
+                return self._json(200, record)
         if path in answers:
             return self._json(200, answers[path]())
         self._json(404, {"type": "error", "error": {"type": "not_found_error", "message": f"Not found: {path}"}})
