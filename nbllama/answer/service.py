@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nbllama.answer.answer_request import Answer
+from nbllama.answer.any_text import AnyText
 from nbllama.answer.attachments import with_texts
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.loading import Loader, default_cache_bytes, load_runtime
@@ -22,7 +23,7 @@ from nbllama.answer.tokenise import encode
 from nbllama.answer.trace import TraceStore
 from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
 from nbllama.wire.answers import new_id
-from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
+from nbllama.wire.errors import ApiError, NotFound, Overloaded
 from nbllama.wire.ignored import ignored_betas
 from nbllama.wire.records import RequestRecord
 from nbllama.wire.requests import MessagesRequest, messages_request, parse_count_tokens_request
@@ -84,6 +85,7 @@ class Service:
         self._catalog = ModelCatalog(
             self._engine, settings.model, settings.ctx, loader, settings.aliases, settings.formats
         )
+        self.texts = AnyText(self._catalog)
         self._signer = Signer(load_key(settings.signature_key) if settings.signature_key else None)
         self._lenient = settings.lenient
         self._alternatives = settings.probabilities
@@ -209,16 +211,6 @@ class Service:
         """Frees a model's memory; its running requests end with an error. Raises NotFound."""
         await self._guarded(self._catalog.unload(id))
         return {"id": id, "state": "unloaded"}
-
-    async def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        """`{"text": str, "model": id?}` → `{"tokens": [{"id", "piece"}]}`. Control tokens stay text."""
-        text = body.get("text")
-        if not isinstance(text, str):
-            raise InvalidRequest("text: Input should be a valid string")
-        model = await self._guarded(self._catalog.loaded(self._entry_for(str(body.get("model", "")))))
-        ids = await asyncio.to_thread(lambda: model.vocabulary.tokenize(text, parse_control=False))
-        pieces = [model.vocabulary.piece(id).decode(errors="replace") for id in ids]
-        return {"tokens": [{"id": id, "piece": piece} for id, piece in zip(ids, pieces, strict=True)]}
 
     def status(self) -> dict[str, Any]:
         """What runs, for `nbllama status`."""

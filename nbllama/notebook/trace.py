@@ -6,6 +6,7 @@ The worker keeps the records; they are fetched when looked at. anthropic and pan
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,9 +116,19 @@ class Trace:
         before = self._earlier() if other is None else trace(other).record
         return CacheInspector(Cache(self.record, before), self.id)
 
-    def calls(self) -> CallsInspector:
-        """The answer's raw text beside what the parser made of it."""
-        return CallsInspector(Calls(self.record), self.id)
+    def calls(self, format: str | Path | Mapping[str, Any] | None = None) -> CallsInspector:
+        """The answer's raw text beside what the parser made of it; with a `format`, what that one makes of it.
+
+        It is another model's name, a file with a chat template, or a format's description (a dictionary or .json)."""
+        if format is None:
+            return CallsInspector(Calls(self.record), self.id)
+        from nbllama.notebook.on_text import parsed
+        from nbllama.views.replaying import as_asked
+
+        asked = as_asked(self.record)
+        if not asked["text"]:
+            raise TraceError(f"{self.id} has no raw text of an answer that could be read again")
+        return parsed(asked, None, format)
 
     def events(self) -> EventsInspector:
         """Every event with its time, and whether the stream keeps the rules."""

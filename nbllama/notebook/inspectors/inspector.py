@@ -56,7 +56,7 @@ class Inspector(Generic[V]):
 
     def widget(self) -> Any:
         """The live view, in ipywidgets; it needs a running kernel. Raises TraceError without ipywidgets."""
-        return getattr(_widgets(), self.view.name)(*self._for_widget())
+        return getattr(widgets(), self.view.name)(*self._for_widget())
 
     def _for_widget(self) -> tuple[Any, ...]:
         return (self.view,)
@@ -83,7 +83,8 @@ def frame_of(rows: Sequence[Row], columns: Sequence[str], dtypes: Mapping[str, s
     return frame.astype({name: text if kind == TEXT else kind for name, kind in dtypes.items()})
 
 
-def _widgets() -> Any:
+def widgets() -> Any:
+    """The package of live views. Raises TraceError if ipywidgets is missing."""
     try:
         return importlib.import_module("nbllama.notebook.widgets")
     except ModuleNotFoundError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from nbllama.notebook.inspectors.inspector import TEXT, Inspector
+from nbllama.notebook.inspectors.tokenizers import TokenizersInspector
+from nbllama.views.tokenizers import Tokenizers
 from nbllama.views.tokens import Tokens
 
 
@@ -23,6 +25,15 @@ class TokensInspector(Inspector[Tokens]):
         "block": "Int64",
         "cached": "boolean",
     }
+
+    def compare(self, other: TokensInspector | str) -> TokenizersInspector:
+        """With the tokens of another model: those of another inspector, or of the same text or messages in the model
+        of this name. Raises TraceError."""
+        if isinstance(other, str):
+            from nbllama.notebook.on_text import tokens_of_request
+
+            other = tokens_of_request(self.view.reading.mapping("request"), other)
+        return TokenizersInspector(Tokenizers([self.view, other.view]), f"{self.of} and {other.of}")
 
     @property
     def counts(self) -> dict[str, int]:
