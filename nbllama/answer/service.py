@@ -16,6 +16,7 @@ from nbllama.answer.attachments import with_texts
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.loading import Loader, default_cache_bytes, load_runtime
 from nbllama.answer.model_catalog import Entry, ModelCatalog, info_of
+from nbllama.answer.model_facts import format_of
 from nbllama.answer.model_sources import ModelError
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.signatures import Signer, load_key
@@ -211,6 +212,10 @@ class Service:
         """Frees a model's memory; its running requests end with an error. Raises NotFound."""
         await self._guarded(self._catalog.unload(id))
         return {"id": id, "state": "unloaded"}
+
+    async def format(self, model_id: str) -> dict[str, Any]:
+        """What `model_facts.format_of` says of a model (empty: the default), which is loaded for it."""
+        return format_of(await self._guarded(self._catalog.loaded(self._entry_for(model_id))))
 
     def status(self) -> dict[str, Any]:
         """What runs, for `nbllama status`."""

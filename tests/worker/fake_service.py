@@ -167,6 +167,9 @@ class FakeService:
     async def parse(self, body: dict[str, Any], **asked: Any) -> dict[str, Any]:
         return {"output_text": body["text"], **asked}
 
+    async def format(self, model_id: str) -> dict[str, Any]:
+        return {"id": model_id or "fake", "family": "hermes"}
+
     def status(self) -> dict[str, Any]:
         return {"models": [], "requests_total": len(self.answers), "requests_running": 0, "requests_waiting": 0}
 

@@ -235,6 +235,8 @@ def test_our_own_endpoints(worker: WorkerThread) -> None:
     asked = {"client": "local", "default_model": None}
     assert post("/nbllama/tokenize", {"text": "é"}) == {"prompt": "é", **asked}
     assert post("/nbllama/parse", {"text": "é"}) == {"output_text": "é", "default_model": None}
+    for path, id in (("/nbllama/format", "fake"), ("/nbllama/format?model=other", "other")):
+        assert connection.request_json(worker.endpoint, "GET", path)["id"] == id
     trace = connection.request_json(worker.endpoint, "GET", "/nbllama/traces/req_1")
     assert trace == {"id": "req_1", "client": "local"}
 
