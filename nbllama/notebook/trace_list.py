@@ -17,15 +17,15 @@ from nbllama.worker import connection
 
 _DTYPES = {
     "id": TEXT,
-    "message": TEXT,
-    "model": TEXT,
     "created": "float64",
+    "model": TEXT,
     "ending": TEXT,
     "prompt": "Int64",
     "cached": "Int64",
     "output": "Int64",
     "total": "float64",
     "tok_s": "float64",
+    "message": TEXT,
 }
 _SUMMARY = {
     "message": "message_id",
@@ -57,14 +57,15 @@ class TraceTable(Table):
 def traces() -> TraceTable:
     """Your last requests, newest first, one row each. Raises TraceError if the server cannot be asked.
 
-    prompt, cached and output in tokens, total in seconds, tok_s in tokens a second."""
+    created to the second, in UTC; prompt, cached and output in tokens, total in seconds, tok_s in tokens a second;
+    message is the answer's id."""
     try:
         summaries = connection.request_json(traces_endpoint(), "GET", "/nbllama/traces")["traces"]
     except NbllamaError as error:
         raise error if isinstance(error, TraceError) else TraceError(f"no traces: {error}") from error
     rows = [{name: one.get(_SUMMARY.get(name, name)) for name in _DTYPES} for one in summaries]
     table = TraceTable(frame_of(rows, tuple(_DTYPES), _DTYPES))
-    table["created"] = pd.to_datetime(table["created"], unit="s", utc=True)
+    table["created"] = pd.to_datetime(table["created"], unit="s", utc=True).dt.floor("s")
     return table
 
 
