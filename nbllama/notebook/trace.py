@@ -68,7 +68,7 @@ class Trace:
     def record(self) -> dict[str, Any]:
         """The whole record as the worker keeps it; times in seconds since the request was accepted."""
         if self._record is None:
-            self._record = _fetch(self.endpoint, self.id)
+            self._record = fetch(self.endpoint, self.id)
         return self._record
 
     @property
@@ -163,9 +163,9 @@ class Trace:
         named = record.get("reuse", {}).get("compared_with")
         try:
             if named:
-                return _fetch(endpoint, named)
+                return fetch(endpoint, named, tries=1)
             summaries = connection.request_json(endpoint, "GET", "/nbllama/traces")["traces"]
-            return closest(record, [_fetch(endpoint, id) for id in earlier_ids(record, summaries)])
+            return closest(record, [fetch(endpoint, id, tries=1) for id in earlier_ids(record, summaries)])
         except NbllamaError:
             # Forgotten, or its worker has ended: what the record itself says is shown all the same.
             return None
@@ -195,7 +195,7 @@ def trace(of: Any) -> Trace:
     if not isinstance(id, str):
         raise TypeError(f"a request id, a message id, a Message or a file is needed, not {type(of).__name__}")
     endpoint = traces_endpoint()
-    record = _fetch(endpoint, id)
+    record = fetch(endpoint, id)
     return Trace(record["id"], endpoint, record)
 
 
@@ -236,8 +236,9 @@ def traces_endpoint() -> Endpoint:
         raise TraceError(f"no traces: {error}") from error
 
 
-def _fetch(endpoint: Endpoint, id: str) -> dict[str, Any]:
-    tries = _TRIES if endpoint.is_worker else 1
+def fetch(endpoint: Endpoint, id: str, *, tries: int = _TRIES) -> dict[str, Any]:
+    """A record; one that may still be written is waited for. Raises TraceError."""
+    tries = tries if endpoint.is_worker else 1
     for n in range(tries):
         try:
             return connection.request_json(endpoint, "GET", f"/nbllama/traces/{id}")

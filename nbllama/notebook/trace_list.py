@@ -11,7 +11,7 @@ from nbllama.notebook.errors import TraceError
 from nbllama.notebook.inspectors.inspector import TEXT, frame_of
 from nbllama.notebook.inspectors.timing import TimingInspector
 from nbllama.notebook.table import Table
-from nbllama.notebook.trace import Trace, traces_endpoint
+from nbllama.notebook.trace import fetch, traces_endpoint
 from nbllama.views.timing import Timing
 from nbllama.worker import connection
 
@@ -71,7 +71,7 @@ def traces() -> TraceTable:
 
 def _record(row: dict[str, Any], endpoint: connection.Endpoint) -> dict[str, Any]:
     try:
-        return Trace(row["id"], endpoint).record
+        return fetch(endpoint, row["id"], tries=1)
     except TraceError:
         times = {"total_s": row.get("total"), "tokens_per_second": row.get("tok_s")}
         known: dict[str, Any] = {name: row.get(name) for name in ("id", "model", "ending")}
