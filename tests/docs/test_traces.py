@@ -10,6 +10,7 @@ from nbllama.notebook.inspectors.cache import CacheInspector
 from nbllama.notebook.inspectors.calls import CallsInspector
 from nbllama.notebook.inspectors.events import EventsInspector
 from nbllama.notebook.inspectors.probabilities import ProbabilitiesInspector
+from nbllama.notebook.inspectors.streams import StreamsInspector
 from nbllama.notebook.inspectors.timing import TimingInspector
 from nbllama.notebook.inspectors.tokenizers import TokenizersInspector
 from nbllama.notebook.inspectors.tokens import TokensInspector
@@ -20,7 +21,7 @@ from nbllama.views.every import NAMES
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "traces.md").read_text(encoding="utf-8")
 INSPECTORS = (TokensInspector, CacheInspector, CallsInspector, EventsInspector, ProbabilitiesInspector)
-INSPECTORS += (TimingInspector, TokenizersInspector)  # type: ignore[assignment]  # of one base
+INSPECTORS += (TimingInspector, TokenizersInspector, StreamsInspector)  # type: ignore[assignment]  # of one base
 
 
 def test_every_inspector_and_public_name_is_there() -> None:

@@ -104,6 +104,25 @@ def test_the_cache_is_compared_with_the_request_before(trace: Trace, turns: list
     assert "There is no earlier request to compare with." in trace.cache().text
 
 
+def test_two_streams_are_compared_by_what_they_say(trace: Trace) -> None:
+    """Cut otherwise, with other ids and times it is the same; another word and a missing end are not."""
+    events = [event for _, event in trace.record["events"]]
+    at = next(n for n, event in enumerate(events) if len(event.get("delta", {}).get("text", "")) > 1)
+    delta = events[at]
+    text = delta["delta"]["text"]
+    cut = [{**delta, "delta": {"type": "text_delta", "text": part}} for part in (text[:1], text[1:])]
+    other = json.loads(json.dumps([*events[:at], *cut, *events[at + 1 :]]))
+    other[0]["message"]["id"] = "msg_other"
+
+    same = trace.events().compare(nbllama.events(other))
+    assert set(same.df.what) == {"same"} and "They say the same." in same.text
+    other[at]["delta"]["text"] = f"{SCRIPT}!"
+    changed = trace.events().compare(nbllama.events(other[:-1]))
+    assert changed.df[changed.df.what != "same"].what.tolist() == ["changed", "only first"]
+    assert "<script" not in changed.html and "differ in 2 parts" in changed.html
+    assert str(changed.df["index"].dtype) == "Int64"
+
+
 def test_a_row_for_each_request(trace: Trace, turns: list[Record], worker: FakeWorker) -> None:
     table = nbllama.traces()
     timing = table.timing()

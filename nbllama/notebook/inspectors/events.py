@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from nbllama.notebook.inspectors.inspector import TEXT, Inspector
+from nbllama.notebook.inspectors.streams import StreamsInspector
 from nbllama.views.events import Events
+from nbllama.views.streams_compared import StreamsCompared
 
 
 class EventsInspector(Inspector[Events]):
@@ -21,6 +23,10 @@ class EventsInspector(Inspector[Events]):
         "text": TEXT,
         "payload": TEXT,
     }
+
+    def compare(self, other: EventsInspector) -> StreamsInspector:
+        """With another stream, as the second one: what it says otherwise, wherever it was cut into deltas."""
+        return StreamsInspector(StreamsCompared(self.view, other.view), f"{self.of} and {other.of}")
 
     @property
     def faults(self) -> list[str]:
