@@ -61,6 +61,10 @@ class Tokenizers(View):
 
     def counts(self) -> list[Row]:
         """A row for each model: tokens, bytes and characters of each token on average, tokens that all have."""
+        return list(self._counts)
+
+    @cached_property
+    def _counts(self) -> list[Row]:
         return [self._count(name, view) for name, view in zip(self.names, self.views, strict=True)]
 
     def summary(self) -> list[str]:
@@ -89,13 +93,17 @@ class Tokenizers(View):
             parts.append(f'<div style="margin:4px 0">{legend}</div>')
         lines = [_line(name, view, tokens, self.shared) for name, view, tokens in self._shown()]
         parts.append(markup.html_table(("model", "tokens"), lines))
-        n = max(len(_lines(view)) for view in self.views)
+        n = max(map(len, self._split), default=0)
         parts += [markup.sentences([left_out(n - MOST_LINES, "lines")])] if n > MOST_LINES else []
         return markup.static("".join(parts))
 
+    @cached_property
+    def _split(self) -> list[list[list[Token]]]:
+        return [_lines(view) for view in self.views]
+
     def _shown(self) -> Iterator[tuple[str, Tokens, Sequence[Token]]]:
         """For each line of the text the tokens that begin in it, model by model."""
-        split = [_lines(view) for view in self.views]
+        split = self._split
         room = [MOST_CHIPS] * len(split)
         for n in range(min(max(map(len, split), default=0), MOST_LINES)):
             for at, (name, view) in enumerate(zip(self.names, self.views, strict=True)):
