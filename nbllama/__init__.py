@@ -3,7 +3,8 @@
     %load_ext nbllama            then %%llama asks, %llama status tells
     nbllama.client()             the official anthropic client, connected; async_client() likewise
     nbllama.run_tools(…)         a prompt with Python functions that the model may call
-    nbllama.last                 what happened in the last request; trace(id), traces()
+    nbllama.last                 what happened in the last request; trace(id or file), traces()
+    nbllama.tokens(text)         the same inspectors on any text: tokens, parse; events judges any stream
 
 Importing this loads nothing heavy: each name brings what it needs when it is first used.
 """
@@ -19,19 +20,24 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbllama.notebook.client import async_client, client
+    from nbllama.notebook.on_text import events, parse, tokens
     from nbllama.notebook.tools.loop import run_tools
-    from nbllama.notebook.trace import Trace, trace, traces
+    from nbllama.notebook.trace import Trace, trace
+    from nbllama.notebook.trace_list import traces
 
     last: Trace | None
 
-__all__ = ["__version__", "async_client", "client", "last", "run_tools", "trace", "traces"]
+__all__ = ["__version__", "async_client", "client", "events", "last", "parse", "run_tools", "tokens", "trace", "traces"]
 
 _MODULES = {
     "client": "nbllama.notebook.client",
     "async_client": "nbllama.notebook.client",
+    "events": "nbllama.notebook.on_text",
+    "parse": "nbllama.notebook.on_text",
+    "tokens": "nbllama.notebook.on_text",
     "run_tools": "nbllama.notebook.tools.loop",
     "trace": "nbllama.notebook.trace",
-    "traces": "nbllama.notebook.trace",
+    "traces": "nbllama.notebook.trace_list",
 }
 
 

@@ -1,4 +1,4 @@
-"""What can be asked about a loaded model without a request: a text's tokens, and how it writes calls and thinking."""
+"""What can be asked about a loaded model without a request: how it writes calls and thinking."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ from typing import Any
 
 from nbllama.answer.model_catalog import LoadedModel
 from nbllama.chat.format import to_data
-
-
-def tokens_of(model: LoadedModel, text: str) -> dict[str, Any]:
-    """`{"tokens": [{"id", "piece"}]}`. Control tokens stay text."""
-    ids = model.vocabulary.tokenize(text, parse_control=False)
-    pieces = [model.vocabulary.piece(id).decode(errors="replace") for id in ids]
-    return {"tokens": [{"id": id, "piece": piece} for id, piece in zip(ids, pieces, strict=True)]}
 
 
 def format_of(model: LoadedModel) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nbllama.answer.answer_request import Answer
+from nbllama.answer.any_text import AnyText
 from nbllama.answer.attachments import with_texts
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.forking import Fork, check_whole, fork_of
 from nbllama.answer.loading import Loader, default_cache_bytes, load_runtime
 from nbllama.answer.model_catalog import Entry, ModelCatalog, info_of
-from nbllama.answer.model_facts import format_of, tokens_of
+from nbllama.answer.model_facts import format_of
 from nbllama.answer.model_sources import ModelError
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.signatures import Signer, load_key
@@ -24,7 +25,7 @@ from nbllama.answer.tokenise import encode
 from nbllama.answer.trace import TraceStore
 from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
 from nbllama.wire.answers import new_id
-from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
+from nbllama.wire.errors import ApiError, NotFound, Overloaded
 from nbllama.wire.forks import fork_wish
 from nbllama.wire.ignored import ignored_betas
 from nbllama.wire.records import RequestRecord
@@ -87,6 +88,7 @@ class Service:
         self._catalog = ModelCatalog(
             self._engine, settings.model, settings.ctx, loader, settings.aliases, settings.formats
         )
+        self.texts = AnyText(self._catalog)
         self._signer = Signer(load_key(settings.signature_key) if settings.signature_key else None)
         self._lenient = settings.lenient
         self._alternatives = settings.probabilities
@@ -228,14 +230,6 @@ class Service:
         """Frees a model's memory; its running requests end with an error. Raises NotFound."""
         await self._guarded(self._catalog.unload(id))
         return {"id": id, "state": "unloaded"}
-
-    async def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        """`{"text": str, "model": id?}` → what `model_facts.tokens_of` says."""
-        text = body.get("text")
-        if not isinstance(text, str):
-            raise InvalidRequest("text: Input should be a valid string")
-        model = await self._guarded(self._catalog.loaded(self._entry_for(str(body.get("model", "")))))
-        return await asyncio.to_thread(tokens_of, model, text)
 
     async def format(self, model_id: str) -> dict[str, Any]:
         """What `model_facts.format_of` says of a model (empty: the default), which is loaded for it."""

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from nbllama.answer.model_catalog import LoadedModel
 from nbllama.answer.tokenise import Encoded, encode
 from nbllama.chat.prompt import Prompt
-from nbllama.wire.requests import MessagesRequest
+from nbllama.wire.requests import CountTokensRequest, MessagesRequest
 
 # Bytes that begin no character.
 _CONTINUING = bytes(range(0x80, 0xC0))
 
 
 def encode_with_places(
-    model: LoadedModel, request: MessagesRequest, client: str, *, wanted: bool
+    model: LoadedModel, request: MessagesRequest | CountTokensRequest, client: str, *, wanted: bool
 ) -> tuple[Prompt, Encoded, list[int]]:
     """What `encode` gives, and the tokens' places in the text if they are wanted. Raises ChatError."""
     prompt, encoded = encode(model, request, client)

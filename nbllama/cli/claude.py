@@ -189,7 +189,7 @@ def _facts(endpoint: Any, reference: str | None, ctx: int | None) -> Facts:
     models = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
     row = next(row for row in models if row["id"] == model)
     sample = connection.request_json(endpoint, "POST", "/nbllama/tokenize", {"text": _SAMPLE * 8, "model": model})
-    tokens_a_character = len(sample["tokens"]) / len(_SAMPLE * 8)
+    tokens_a_character = len(sample["prompt_ids"]) / len(_SAMPLE * 8)
     n_ctx = int(row["n_ctx"])
     speed = _prefill_speed(endpoint, model, tokens_a_character, min(_PROBE_TOKENS, n_ctx // 4))
     return Facts(

@@ -22,7 +22,7 @@ from nbllama.notebook.getting import get_model
 from nbllama.notebook.interrupts import Interrupts
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.load_progress import ProgressBar, load
-from nbllama.notebook.looking_inside import format_text, tokens_table, trace_shown
+from nbllama.notebook.looking_inside import format_text, tokens_shown, trace_shown
 from nbllama.notebook.near import near
 from nbllama.notebook.running import cancel_text, running_text
 from nbllama.notebook.status_text import model_line, models_text, status_text
@@ -178,7 +178,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         ),
         "chats": Command(chats_text, "the conversations of --chat", "[show|clear NAME]", 0, 2, _chat_words),
         "error": Command(None, "ask what is wrong with the last cell that failed", "[QUESTION]", 0, 1000),
-        "tokens": Command(tokens_table, "the tokens of a text", "TEXT", 1, 100_000),
+        "tokens": Command(tokens_shown, "the tokens of a text", "TEXT", 1, 100_000),
         "trace": Command(trace_shown, "what happened in the last request, or in that with this id", "[ID]", 0, 1),
         "format": Command(format_text, "how a model writes calls and thinking", "[MODEL]", 0, 1, completion.model_ids),
         "record": Command(

@@ -52,7 +52,7 @@ def fork(
     that was not taken. `max_tokens` may follow it, by default what the request had left. Everything else is as in the
     request, unless it is given here. The prompt and what is kept of the answer come out of the prefix cache. Blocks
     until the answer is there; an interrupt stops it. Raises TraceError, and AskError for what the server refuses."""
-    if getattr(trace, "endpoint", None) is None:
+    if trace.from_file:
         raise TraceError(f"{trace.id} comes from a file: no server has it, so nothing can go on from it; ask again")
     record = trace.record
     place = i + len(record["output_ids"]) if i < 0 else i
@@ -171,7 +171,7 @@ def _root(trace: Trace) -> Trace:
     while origin := (trace.record.get("forked_from") or {}).get("id"):
         earlier = _kept.get(origin)
         if earlier is None:
-            if getattr(trace, "endpoint", None) is None:
+            if trace.from_file:
                 return trace
             earlier = Trace(origin, trace.endpoint)
             try:

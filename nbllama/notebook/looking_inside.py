@@ -10,20 +10,17 @@ from IPython.core.error import UsageError
 
 from nbllama.notebook.ask import model_of
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.token_count import tokens_of
 from nbllama.notebook.trace import last_trace, trace
 from nbllama.worker import connection
 
 _VERDICTS = {True: "read back", False: "NOT READ BACK", None: "not rendered"}
 
 
-def tokens_table(*words: str) -> Any:
-    """The tokens of a text in the server's default model, a row each. Raises NbllamaError."""
-    from nbllama.notebook.table import Table
+def tokens_shown(*words: str) -> Any:
+    """The tokens of a text in the server's default model. Raises TraceError."""
+    from nbllama.notebook.on_text import tokens
 
-    endpoint = link.endpoint()
-    tokens = tokens_of(endpoint, model_of(endpoint, ""), " ".join(words))
-    return Table([(one["id"], one["piece"]) for one in tokens], columns=["id", "piece"])
+    return tokens(" ".join(words))
 
 
 def trace_shown(id: str = "") -> Any:

@@ -9,20 +9,15 @@ from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
 
-def tokens_of(endpoint: Endpoint, model: str, text: str) -> list[dict[str, Any]]:
-    """`{id, piece}` of each. A model that is not loaded is loaded for it. Raises NbllamaError."""
-    answer = connection.request_json(
-        endpoint, "POST", "/nbllama/tokenize", {"text": text, "model": model}, timeout=None
-    )
-    return list(answer["tokens"])
-
-
 def count_tokens(endpoint: Endpoint, model: str, text: str) -> int:
-    """Their number; that of a message with this text where the server knows nothing but the API."""
+    """Their number; that of a message with this text where the server knows nothing but the API.
+
+    A model that is not loaded is loaded for it. Raises NbllamaError."""
     if not text:
         return 0
     try:
-        return len(tokens_of(endpoint, model, text))
+        body: dict[str, Any] = {"text": text, "model": model}
+        return len(connection.request_json(endpoint, "POST", "/nbllama/tokenize", body, timeout=None)["prompt_ids"])
     except ApiError:
         # Refused for another reason, it is refused here too, and says so.
         body = {"model": model, "messages": [{"role": "user", "content": text}]}

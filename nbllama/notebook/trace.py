@@ -6,20 +6,37 @@ The worker keeps the records; they are fetched when looked at. anthropic and pan
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbllama.errors import NbllamaError
-from nbllama.notebook import forking, trace_summary
+from nbllama.notebook import forking, trace_file, trace_summary
 from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.errors import TraceError
+from nbllama.notebook.inspectors.cache import CacheInspector
+from nbllama.notebook.inspectors.calls import CallsInspector
+from nbllama.notebook.inspectors.events import EventsInspector
+from nbllama.notebook.inspectors.probabilities import ProbabilitiesInspector
+from nbllama.notebook.inspectors.timing import TimingInspector
+from nbllama.notebook.inspectors.tokens import TokensInspector
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.saving import write
+from nbllama.views.cache import Cache
+from nbllama.views.calls import Calls
+from nbllama.views.comparison import closest, earlier_ids
+from nbllama.views.events import Events
+from nbllama.views.page import page
+from nbllama.views.probabilities import Probabilities
+from nbllama.views.reading import Record
+from nbllama.views.timing import Timing
+from nbllama.views.tokens import Tokens
 from nbllama.wire.errors import ApiError, NotFound
 from nbllama.wire.records import TRACES_OFF
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anthropic.types import Message, Usage
 
 # A record is complete a moment after the last byte of its answer, or after its client has gone.
@@ -30,19 +47,33 @@ _PAUSE = 0.05
 class Trace:
     """One request: what was asked, the exact prompt, every event with its time. Shows itself as a short table.
 
-    Everything but `id` fetches the record once and raises TraceError if it is not there (yet)."""
+    Everything but `id` fetches the record once and raises TraceError if it is not there (yet). Its methods are
+    inspectors: each shows itself, has `.df` and `.widget()`."""
 
-    def __init__(self, id: str, endpoint: Endpoint, record: dict[str, Any] | None = None) -> None:
+    def __init__(self, id: str, endpoint: Endpoint | None, record: dict[str, Any] | None = None) -> None:
+        """`endpoint` is None of a trace that was loaded from a file."""
         self.id = id
-        self.endpoint = endpoint
+        self._endpoint = endpoint
         self._record = record
         self._message: Message | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server that keeps the record. Raises TraceError for a trace that was loaded from a file."""
+        if self._endpoint is None:
+            raise TraceError(f"{self.id} was loaded from a file: there is no server that knows it")
+        return self._endpoint
+
+    @property
+    def from_file(self) -> bool:
+        """Whether it was loaded from a file, so that no server can be asked about it."""
+        return self._endpoint is None
 
     @property
     def record(self) -> dict[str, Any]:
         """The whole record as the worker keeps it; times in seconds since the request was accepted."""
         if self._record is None:
-            self._record = _fetch(self.endpoint, self.id)
+            self._record = fetch(self.endpoint, self.id)
         return self._record
 
     @property
@@ -50,11 +81,6 @@ class Trace:
         """The body that was sent."""
         request: dict[str, Any] = self.record["request"]
         return request
-
-    @property
-    def events(self) -> list[tuple[float, dict[str, Any]]]:
-        """Every event with its time in seconds since the request was accepted."""
-        return [(seconds, event) for seconds, event in self.record["events"]]
 
     @property
     def message(self) -> Message | None:
@@ -83,14 +109,71 @@ class Trace:
         timings: dict[str, float] = self.record["timings"]
         return timings
 
-    @property
-    def df(self) -> pd.DataFrame:
-        """The events as a table: time_s, event, block, kind, text."""
-        from nbllama.notebook.table import Table
+    def tokens(self) -> TokensInspector:
+        """The exact prompt and the answer, token by token: who wrote each, and whether it was computed."""
+        return TokensInspector(Tokens(self.record), self.id)
 
-        rows = [trace_summary.event_row(seconds, event) for seconds, event in self.record["events"]]
-        frame = Table(rows, columns=["time_s", "event", "block", "kind", "text"])
-        return frame.astype({"time_s": "float64", "block": "Int64"})
+    def cache(self, other: Any = None) -> CacheInspector:
+        """Why the prompt was computed again, compared with an `other` request: a trace, or what `trace` takes.
+
+        Without one it is compared with what the record names, else with the one of the five requests before it that
+        has most in common, as far as the server still keeps them."""
+        before = self._earlier() if other is None else trace(other).record
+        return CacheInspector(Cache(self.record, before), self.id)
+
+    def calls(self, format: str | Path | Mapping[str, Any] | None = None) -> CallsInspector:
+        """The answer's raw text beside what the parser made of it; with a `format`, what that one makes of it.
+
+        It is another model's name, a file with a chat template, or a format's description (a dictionary or .json)."""
+        if format is None:
+            return CallsInspector(Calls(self.record), self.id)
+        from nbllama.notebook.on_text import parsed
+        from nbllama.views.replaying import as_asked
+
+        asked = as_asked(self.record)
+        if not asked["text"]:
+            raise TraceError(f"{self.id} has no raw text of an answer that could be read again")
+        return parsed(asked, None, format)
+
+    def events(self) -> EventsInspector:
+        """Every event with its time, and whether the stream keeps the rules."""
+        return EventsInspector(Events(self.record), self.id)
+
+    def probabilities(self) -> ProbabilitiesInspector:
+        """How sure the model was of each token; kept when the request asked for it."""
+        return ProbabilitiesInspector(Probabilities(self.record), self)
+
+    def timing(self) -> TimingInspector:
+        """Where the time went; `traces().timing()` has a row for each request."""
+        return TimingInspector(Timing(self.record), self.id)
+
+    def save(self, path: str | Path, *, masked: bool = True) -> Path:
+        """Writes the trace as .json or .json.gz, for `nbllama.trace(path)`; keys and absolute paths are covered.
+
+        With `masked=False` they are kept. Raises TraceError for another kind of name, or if it cannot be written."""
+        return trace_file.save(self.record, path, masked=masked)
+
+    def to_html(self, path: str | Path | None = None, *, masked: bool = True) -> str | Path:
+        """All inspectors as one HTML page of at most 2 MB that needs no network; keys and absolute paths are covered.
+
+        Written to `path`, whose path is returned then; else the HTML itself. Look through it before you send it."""
+        html = page(self.record, before=self._earlier(), masked=masked)
+        return html if path is None else write(path, html.encode(errors="replace"))
+
+    def _earlier(self) -> Record | None:
+        """The record to compare with; None where there is none, or nobody who still has it."""
+        record, endpoint = self.record, self._endpoint
+        if endpoint is None:
+            return None
+        named = record.get("reuse", {}).get("compared_with")
+        try:
+            if named:
+                return fetch(endpoint, named, tries=1)
+            summaries = connection.request_json(endpoint, "GET", "/nbllama/traces")["traces"]
+            return closest(record, [fetch(endpoint, id, tries=1) for id in earlier_ids(record, summaries)])
+        except NbllamaError:
+            # Forgotten, or its worker has ended: what the record itself says is shown all the same.
+            return None
 
     def fork(self, i: int, token: int | str | None = None, **options: Any) -> Trace:
         """The answer gone on with from its token `i` as `forking.fork` says; the new request's trace."""
@@ -113,33 +196,20 @@ class Trace:
 
 
 def trace(of: Any) -> Trace:
-    """The trace of a request: its id (`req_…`), the id of its answer (`msg_…`), or the answer itself.
+    """The trace of a request: its id (`req_…`), the id of its answer (`msg_…`), the answer itself, or a saved file.
 
-    Raises TraceError if the server keeps none (it keeps the last ones, in memory)."""
+    Raises TraceError if the server keeps none (it keeps the last ones, in memory), or if the file is no trace."""
     if isinstance(of, Trace):
         return of
+    if isinstance(of, Path) or (isinstance(of, str) and trace_file.is_file_name(of)):
+        record = trace_file.load(of)
+        return Trace(record["id"], None, record)
     id = of if isinstance(of, str) else getattr(of, "id", None)
     if not isinstance(id, str):
-        raise TypeError(f"a request id, a message id or a Message is needed, not {type(of).__name__}")
-    endpoint = _endpoint()
-    record = _fetch(endpoint, id)
+        raise TypeError(f"a request id, a message id, a Message or a file is needed, not {type(of).__name__}")
+    endpoint = traces_endpoint()
+    record = fetch(endpoint, id)
     return Trace(record["id"], endpoint, record)
-
-
-def traces() -> pd.DataFrame:
-    """Your last requests, newest first, one row each. Raises TraceError if the server cannot be asked."""
-    import pandas as pd
-
-    from nbllama.notebook.table import Table
-
-    try:
-        answer = connection.request_json(_endpoint(), "GET", "/nbllama/traces")
-    except NbllamaError as error:
-        raise TraceError(f"no traces: {error}") from error
-    frame = Table(answer["traces"], columns=trace_summary.COLUMNS)
-    frame["created"] = pd.to_datetime(frame["created"].astype("float64"), unit="s", utc=True)
-    numbers = {name: "Int64" for name in ("prompt_tokens", "cached_tokens", "output_tokens")}
-    return frame.astype({**numbers, "total_s": "float64", "tokens_per_second": "float64"})
 
 
 def remember(id: str, endpoint: Endpoint) -> Trace:
@@ -171,15 +241,17 @@ def _partial(events: list[Any]) -> dict[str, Any] | None:
 _last: Trace | None = None
 
 
-def _endpoint() -> Endpoint:
+def traces_endpoint() -> Endpoint:
+    """The server that keeps this kernel's traces. Raises TraceError."""
     try:
         return link.endpoint()
     except NbllamaError as error:
         raise TraceError(f"no traces: {error}") from error
 
 
-def _fetch(endpoint: Endpoint, id: str) -> dict[str, Any]:
-    tries = _TRIES if endpoint.is_worker else 1
+def fetch(endpoint: Endpoint, id: str, *, tries: int = _TRIES) -> dict[str, Any]:
+    """A record; one that may still be written is waited for. Raises TraceError."""
+    tries = tries if endpoint.is_worker else 1
     for n in range(tries):
         try:
             return connection.request_json(endpoint, "GET", f"/nbllama/traces/{id}")

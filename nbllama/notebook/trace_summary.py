@@ -7,18 +7,6 @@ from typing import Any
 from nbllama.notebook import markup
 from nbllama.views.visible import visible
 
-COLUMNS = [
-    "id",
-    "message_id",
-    "model",
-    "created",
-    "ending",
-    "prompt_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "total_s",
-    "tokens_per_second",
-]
 _MAX_TEXT = 200
 
 
@@ -56,14 +44,6 @@ def html(table: list[tuple[str, str]]) -> str:
 
 def plain(table: list[tuple[str, str]]) -> str:
     return visible("\n".join(f"{name:8} {value}" for name, value in table))
-
-
-def event_row(seconds: float, event: dict[str, Any]) -> tuple[float, str, int | None, str, str]:
-    """time_s, event, block, kind, text."""
-    delta, block = event.get("delta", {}), event.get("content_block", {})
-    kind = delta.get("type") or block.get("type") or delta.get("stop_reason") or ""
-    text = next((delta[name] for name in ("text", "thinking", "partial_json") if name in delta), "")
-    return seconds, event["type"], event.get("index"), kind, text
 
 
 def _ending(record: dict[str, Any]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from nbllama.views.reading import Origin, Reading, Record
+from nbllama.wire.records import RequestRecord
 
+MOST_COMPARED = 5
+"""Earlier requests that are compared with one that names none."""
 AROUND = 80
 """Characters of each prompt that are shown before and behind the place where they part."""
 
@@ -115,6 +118,20 @@ class Comparison:
         """A list in both requests, `messages` or `tools`; empty where there is none."""
         first, second = (request.get(name) for request in self.requests())
         return first if isinstance(first, list) else [], second if isinstance(second, list) else []
+
+
+def earlier_ids(record: Record, summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The requests among which the one is looked for whose prompt this one goes on with: those before it at the same
+    model. `summaries` are a client's, newest first."""
+    data = record.to_dict() if isinstance(record, RequestRecord) else record
+    ids = [str(one["id"]) for one in summaries if one.get("model") == data.get("model")]
+    place = ids.index(data["id"]) if data.get("id") in ids else len(ids)
+    return ids[place + 1 : place + 1 + MOST_COMPARED]
+
+
+def closest(record: Record, others: Iterable[Record]) -> Record | None:
+    """The one with which this record's prompt has most in common."""
+    return max(others, key=lambda other: Comparison(other, record).shared, default=None)
 
 
 def text_of(content: Any) -> str:

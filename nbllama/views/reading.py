@@ -154,12 +154,15 @@ class Reading:
 
     @cached_property
     def hidden(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Of a masked record the prompt's and the answer's tokens that spell a key or a path."""
-        if not self.masked:
-            return frozenset(), frozenset()
+        """The prompt's and the answer's tokens that spell a key or a path: those of a masked record, and those that
+        were taken out of a saved one, whose ids are below 0."""
         return self._hidden(self.prompt_ids), self._hidden(self.output_ids)
 
     def _hidden(self, ids: Sequence[int]) -> frozenset[int]:
+        gone = frozenset(index for index, id in enumerate(ids) if id < 0)
+        return gone | self._secret(ids) if self.masked else gone
+
+    def _secret(self, ids: Sequence[int]) -> frozenset[int]:
         pieces = [self.piece(id) or b"" for id in ids]
         ranges = list(masking.find(b"".join(pieces).decode("latin-1")))
         found, at, start = set(), 0, 0
@@ -181,6 +184,11 @@ class Reading:
             except (ValueError, TypeError):
                 continue
         return found
+
+
+def n_characters(piece: bytes) -> int:
+    """How many characters begin in a token's bytes, whatever character it ends in the middle of."""
+    return sum(byte & 0xC0 != 0x80 for byte in piece)
 
 
 def as_timed(value: Any) -> tuple[float | None, Any]:

@@ -21,7 +21,7 @@ _MOST_KINDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token. `piece` is None where its bytes are not recorded, `cached` None in the answer."""
+    """One token. `piece` is None where its bytes are not recorded, `cached` None in the answer and of a mere text."""
 
     index: int
     id: int | None
@@ -49,12 +49,20 @@ class Tokens(View):
         self.reading = Reading(record)
         self.context = context or max(int(self.reading.number("n_ctx") or 0), 0) or None
 
+    @property
+    def asked(self) -> bool:
+        """Whether a model was asked with it: of a mere text nothing is cached, computed or answered."""
+        return self.reading.number("cached_tokens") is not None
+
     @cached_property
     def prompt(self) -> Sequence[Token]:
         reading, origins = self.reading, self.reading.prompt_origins
-        n_cached = reading.cached_tokens
+        n_cached = reading.cached_tokens if self.asked else None
         return [
-            self._token(index, id, origins[index] if origins else UNKNOWN, index < n_cached, reading.hidden[0])
+            self._token(
+                *(index, id, origins[index] if origins else UNKNOWN),
+                *(None if n_cached is None else index < n_cached, reading.hidden[0]),
+            )
             for index, id in enumerate(reading.prompt_ids)
         ]
 
@@ -85,6 +93,9 @@ class Tokens(View):
         n, n_cached = len(reading.prompt_ids), reading.cached_tokens
         lines = [f"{n:,} tokens in the prompt ({n_cached:,} cached, {n - n_cached:,} computed)"]
         lines[0] += f", {len(reading.output_ids):,} in the answer."
+        if not self.asked:
+            size = len(reading.text("prompt").encode(errors="replace"))
+            lines = [f"{n:,} tokens of {reading.model or 'a model'}, {size / n:.2f} bytes each."]
         if self.context:
             used = n + len(reading.output_ids)
             lines.append(f"{used:,} of {self.context:,} tokens of context are used ({used / self.context:.1%}).")

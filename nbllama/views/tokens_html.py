@@ -26,7 +26,10 @@ def html(view: Tokens) -> str:
     if view.prompt or view.answer:
         parts += [_gauge(view), _legend(view)]
     if view.prompt:
-        parts += [markup.caption(f"Prompt: {len(view.prompt):,} tokens"), _chips(view.prompt)]
+        parts += [
+            markup.caption(f"{'Prompt' if view.asked else 'Text'}: {len(view.prompt):,} tokens"),
+            _chips(view.prompt),
+        ]
     if view.answer:
         parts += [markup.caption(f"Answer: {len(view.answer):,} tokens"), _chips(view.answer)]
     return markup.static("".join(parts))
@@ -45,7 +48,8 @@ def _gauge(view: Tokens) -> str:
         picture.words(10, top + 26, f"{share:.1%} of the context of {view.context:,} tokens, which are:", size=12)
         top += _CONTEXT_HEIGHT
     _parts(picture, counts, top, wide / used)
-    _kept(picture, view, top + 36, wide / used)
+    if view.asked:
+        _kept(picture, view, top + 36, wide / used)
     said = ", ".join(f"{origin.kind} {count}" for origin, count in counts)
     return picture.html(f"Tokens by origin: {said}")
 

@@ -164,11 +164,23 @@ class UnloadEndpoint(Endpoint):
 
 
 class TokenizeEndpoint(Endpoint):
-    """`{"text": str, "model": ID?}`."""
+    """`{"text": str, "special": bool?, "model": ID?}`, or the body of a Messages request; see `AnyText.tokenize`."""
 
     async def post(self) -> None:
         with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
-            self.answer_json(await self.while_connected(self.worker.service.tokenize(self.json_body())))
+            work = self.worker.service.texts.tokenize(
+                self.json_body(), client=self.client, default_model=self.default_model
+            )
+            await self.answer_large(await self.while_connected(work))
+
+
+class ParseEndpoint(Endpoint):
+    """`{"text": str, "model": ID?, …}`; see `AnyText.parse`."""
+
+    async def post(self) -> None:
+        with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
+            work = self.worker.service.texts.parse(self.json_body(), default_model=self.default_model)
+            await self.answer_large(await self.while_connected(work))
 
 
 class FormatEndpoint(Endpoint):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllama.views import every
-from nbllama.views.comparison import Comparison
+from nbllama.views.comparison import closest, earlier_ids
 from nbllama.views.page import POLICY, list_page, page, view_page
 from nbllama.views.tree import MOST_ANSWERS, Tree
 from nbllama.wire.errors import ApiError, NotFound
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from nbllama.answer.service import Service
 
 ALL = "page"
-MOST_COMPARED = 5
-"""Earlier requests among which the one is looked for whose prompt this one goes on with."""
-
 Record = Mapping[str, Any]
 
 
@@ -93,8 +90,7 @@ def _read(data: bytes) -> Record:
 
 def _html(view: str, record: Record, data: list[bytes]) -> str:
     """Off the event loop: of a prompt of a megabyte it takes a second. `data` are the records to compare with."""
-    others = map(_read, data)
-    before = max(others, key=lambda other: Comparison(other, record).shared, default=None)
+    before = closest(record, map(_read, data))
     if view == ALL:
         return page(record, before=before)
     return view_page(every.view_of(view, record, before=before), str(record.get("id", "")))
@@ -110,6 +106,4 @@ def _earlier(service: Service, record: Record, client: str) -> list[bytes]:
         except ApiError:
             # It is forgotten, or another client's.
             pass
-    ids = [one["id"] for one in service.traces(client) if one.get("model") == record.get("model")]
-    place = ids.index(record["id"]) if record.get("id") in ids else len(ids)
-    return [service.trace_data(id, client) for id in ids[place + 1 : place + 1 + MOST_COMPARED]]
+    return [service.trace_data(id, client) for id in earlier_ids(record, service.traces(client))]

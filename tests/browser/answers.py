@@ -96,7 +96,7 @@ CELLS = [
     f"play({EVIL!r})",
     "%%llama -o answer\nhostile",
     "nbllama.last",
-    "nbllama.last.df",
+    "nbllama.last.events().df",
     "nbllama.traces()",
     "%%llama\nfails",
     "client = nbllama.client(max_retries=0)\nclient.messages.create(model='x', max_tokens=0, messages=[])",

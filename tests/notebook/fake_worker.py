@@ -123,6 +123,7 @@ class FakeWorker:
         """Taken one for each request; when they are used up, `steps` is the answer."""
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.record: dict[str, Any] | None = None
+        self.older: list[dict[str, Any]] = []
         self.received: list[Received] = []
         self.loading: list[float] = []
         """How far the model of a load is, each time that status is asked; it is there when there is no more."""
@@ -198,21 +199,19 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._note({})
         path = self.path
+        kept = [*([self.worker.record] if self.worker.record else []), *self.worker.older]
         if path == "/nbllama/attach":
             return self._attach()
         answers: dict[str, Callable[[], dict[str, Any]]] = {
             "/nbllama/handshake": lambda: {"protocol": PROTOCOL, "version": __version__, "pid": os.getpid()},
             "/nbllama/status": self._status,
             "/nbllama/requests": lambda: {"requests": RUNNING},
-            "/nbllama/traces": lambda: {"traces": [_summary(self.worker.record)] if self.worker.record else []},
+            "/nbllama/traces": lambda: {"traces": [_summary(record) for record in kept]},
             "/v1/models": lambda: {"data": [{"id": "fake", "type": "model"}], "has_more": False},
         }
-        record = self.worker.record
-        if record is not None and path in (
-            f"/nbllama/traces/{record['id']}",
-            f"/nbllama/traces/{record['message_id']}",
-        ):
-            return self._json(200, record)
+        for record in kept:
+            if path in (f"/nbllama/traces/{record['id']}", f"/nbllama/traces/{record['message_id']}"):
+                return self._json(200, record)
         if path in answers:
             return self._json(200, answers[path]())
         self._json(404, {"type": "error", "error": {"type": "not_found_error", "message": f"Not found: {path}"}})
@@ -224,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(*self.worker.refusal)
         if not self.path.partition("?")[0].endswith("/v1/messages"):
             if self.path == "/nbllama/tokenize":
-                return self._json(200, {"tokens": [{"id": 1, "piece": word} for word in body["text"].split()]})
+                return self._json(200, {"model_id": "fake", "prompt_ids": [1 for _ in body["text"].split()]})
             if self.path == "/nbllama/load":
                 while self.worker.loading:
                     threading.Event().wait(0.01)

@@ -138,7 +138,7 @@ def test_every_view_shows_a_fork_of_which_not_all_is_known(origin: trace.Trace, 
 
 
 def test_one_from_a_file_or_unknown_to_its_worker_cannot_be_forked(origin: trace.Trace) -> None:
-    loaded = trace.Trace(origin.id, None, origin.record)  # type: ignore[arg-type]  # as one that a file held
+    loaded = trace.Trace(origin.id, None, origin.record)  # as one that a file held
     with pytest.raises(TraceError, match="comes from a file"):
         loaded.fork(0)
     assert loaded.tree().df["trace"].tolist() == [origin.id]

@@ -152,7 +152,7 @@ def test_in_a_prefill(kernel: Kernel, way: str) -> None:
 
     assert reply["status"] == "error"
     check_it_stopped(kernel)
-    assert kernel.value("nbllama.traces().output_tokens.to_list()[1]") == 0
+    assert kernel.value("nbllama.traces().output.to_list()[1]") == 0
 
 
 @pytest.mark.parametrize("way", ["%%llama", "create", "async create"])

@@ -51,17 +51,7 @@ def test_what_a_trace_holds(last: Any) -> None:
     assert isinstance(last.message, Message) and last.message.id == "msg_fake"
     assert last.usage.output_tokens == 3
     assert last.request == {"model": "fake"}
-    assert last.events[0] == (0.0, last.record["events"][0][1])
     assert last.timings["total_s"] == 0.5
-
-
-def test_events_are_a_table(last: Any) -> None:
-    frame = last.df
-
-    assert list(frame.columns) == ["time_s", "event", "block", "kind", "text"]
-    assert frame[frame.kind == "text_delta"].text.tolist() == ["Hello", " <b>there"]
-    assert frame.block.tolist()[1] == 0 and frame.block.isna().tolist()[0]
-    assert frame.time_s.dtype == "float64"
 
 
 def test_it_shows_itself_as_static_html_and_text(last: Any) -> None:
@@ -97,7 +87,7 @@ def test_traces_are_a_table(worker: FakeWorker) -> None:
 
     assert frame.id.tolist() == ["req_fake"]
     assert str(frame.created.dtype).startswith("datetime64") and frame.created[0].year == 2027
-    assert frame.output_tokens.sum() == 3
+    assert frame.output.sum() == 3 and frame.message.tolist() == ["msg_fake"]
 
 
 def test_a_trace_is_found_by_message_too(last: Any) -> None:
@@ -172,5 +162,5 @@ def test_traces_that_are_turned_off_are_said_in_one_line_at_once(
     shown = capsys.readouterr().out
     assert TRACES_OFF in shown and "Traceback" not in shown
     assert (n_asked, len(asked)) == (1, 2)
-    error = shell.fails("nbllama.last.df")
+    error = shell.fails("nbllama.last.tokens()")
     assert isinstance(error, TraceError) and len(str(error).splitlines()) == 1

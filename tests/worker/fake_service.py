@@ -157,8 +157,15 @@ class FakeService:
     async def unload(self, id: str) -> dict[str, Any]:
         return {"id": id, "state": "unloaded"}
 
-    async def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"tokens": [{"id": 1, "piece": body["text"]}]}
+    @property
+    def texts(self) -> FakeService:
+        return self
+
+    async def tokenize(self, body: dict[str, Any], **asked: Any) -> dict[str, Any]:
+        return {"prompt": body["text"], **asked}
+
+    async def parse(self, body: dict[str, Any], **asked: Any) -> dict[str, Any]:
+        return {"output_text": body["text"], **asked}
 
     async def format(self, model_id: str) -> dict[str, Any]:
         return {"id": model_id or "fake", "family": "hermes"}

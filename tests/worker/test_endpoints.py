@@ -232,7 +232,9 @@ def test_our_own_endpoints(worker: WorkerThread) -> None:
 
     assert post("/nbllama/load", {"model": "m", "ctx": 99}) == {"id": "m", "state": "loaded", "n_ctx": 99}
     assert post("/nbllama/unload", {"model": "m"})["state"] == "unloaded"
-    assert post("/nbllama/tokenize", {"text": "é"}) == {"tokens": [{"id": 1, "piece": "é"}]}
+    asked = {"client": "local", "default_model": None}
+    assert post("/nbllama/tokenize", {"text": "é"}) == {"prompt": "é", **asked}
+    assert post("/nbllama/parse", {"text": "é"}) == {"output_text": "é", "default_model": None}
     for path, id in (("/nbllama/format", "fake"), ("/nbllama/format?model=other", "other")):
         assert connection.request_json(worker.endpoint, "GET", path)["id"] == id
     trace = connection.request_json(worker.endpoint, "GET", "/nbllama/traces/req_1")
