@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -91,20 +92,25 @@ def live(name: str, record: Any, before: Any = None) -> Any:
 def test_few_widgets_are_made_and_all_are_freed(name: str, kind: str, record: Record) -> None:
     of = {"real": record, "hostile": hostile(), "empty": {}, "huge": {}}[kind]
     if kind == "huge":
-        of = huge(210_000 if name == "tokens" else 500)
+        of = huge(2000)
         of["output_ids"], of["probabilities"] = of["output_ids"][:2000], of["probabilities"][:2000]
     before = len(_instances)
     panel = live(name, of, of | {"prompt": "before"})
 
     assert len(_instances) - before < MOST_WIDGETS
     assert panel.alarm.value == ""
+    if name == "tokens":
+        panel.search.value = "what is nowhere"  # no chip is on the screen then
     panel.close()
     assert len(_instances) == before
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_markup_of_others_stays_text(name: str) -> None:
-    panel = live(name, hostile(), hostile() | {"prompt_ids": [2], "prompt": f"before {SCRIPT}"})
+    of = hostile()
+    of["events"].append([0.3, {"type": "content_block_delta", "index": SCRIPT, "delta": {"text": SCRIPT}}])
+    of["token_times"] = [0.2]
+    panel = live(name, of, of | {"prompt_ids": [2], "prompt": f"before {SCRIPT}"})
     for widget in list(on_screen(panel)):
         # Everything that can be moved is moved, and everything that can be clicked is clicked.
         if isinstance(widget, ipywidgets.IntSlider | ipywidgets.BoundedIntText):
@@ -127,7 +133,7 @@ def test_half_a_character_pair_can_be_sent() -> None:
     panel = live("events", {"events": [[0.1, call], [0.2, {"type": "\ud83d"}]]})
     panel.player.go(1000)
     for widget in on_screen(panel):
-        assert str(widget.get_state()).encode()
+        assert json.dumps(widget.get_state(), ensure_ascii=False, default=str).encode()
 
 
 def test_the_static_view_is_in_the_bundle_and_below_it(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,6 +306,16 @@ def test_the_player_has_any_speed(record: Record) -> None:
         assert seconds == pytest.approx(10 / speed, rel=0.15)
 
 
+def test_the_player_reaches_the_end_and_begins_anew(record: Record) -> None:
+    panel = widgets.events(Events(record))
+    play = panel.player.play
+    panel.player.slider.value = 3
+    while play.value + play.step <= play.max:
+        play.value += play.step  # as the browser does
+    assert panel.player.slider.value == panel.player.slider.max and panel.n == len(record["events"])
+    assert play.value == play.max, "from there the browser begins at the start"
+
+
 def test_events_at_one_time_and_without_times_are_stepped_one_by_one(record: Record) -> None:
     events = [event for _, event in record["events"]]
     for timed in (events, [[1.0, event] for event in events]):
@@ -348,15 +364,17 @@ def test_the_answer_is_continued_and_its_branches_are_a_tree(record: Record) -> 
         asked_for.append((index, id))
         if len(asked_for) == 2:
             raise ValueError(SCRIPT)
-        return f"went on {SCRIPT}" if len(asked_for) == 1 else ipywidgets.HTML("<b>a widget</b>")
+        return f"{begun}went on {SCRIPT}" if len(asked_for) == 1 else ipywidgets.HTML("<b>a widget</b>")
 
     view = Probabilities(record)
+    pieces = (view.reading.piece(id) for id in (record["output_ids"][0], view.candidates(1)[2]["id"]))
+    begun = b"".join(piece or b"" for piece in pieces).decode()
     panel = widgets.probabilities(view, fork)
     panel.pick.value = 1
     panel.alternatives.value = 2
     panel.go_on.click()
     assert asked_for == [(1, view.candidates(1)[2]["id"])]
-    assert "└─ token 1" in panel.branches.tree.value and "went on &lt;script" in panel.branches.tree.value
+    assert "└─ token 1" in panel.branches.tree.value and "</span>went on &lt;script" in panel.branches.tree.value
     panel.go_on.click()
     assert "ValueError: &lt;script" in panel.alarm.value and len(panel.branches.grown) == 1
     assert not panel.go_on.disabled and panel.go_on.description == "continue from here"

@@ -59,10 +59,12 @@ class Branches:
         return markup.caption("Branches") + f'<div style="{markup.MONO}">{body}</div>'
 
 
-def said_of(result: Any) -> str:
-    """The text of what was continued, where it is a text or says one."""
+def said_of(result: Any, begun: str) -> str:
+    """What came behind `begun`, where the result is a text or says one; where that begins otherwise, all of it."""
     said = result if isinstance(result, str) else getattr(result, "text", "")
-    return said if isinstance(said, str) else ""
+    if not isinstance(said, str) or not said:
+        return ""
+    return said.removeprefix(begun) if said.startswith(begun) else f" … {said}"
 
 
 def _shown(result: Any) -> Any:

@@ -155,7 +155,7 @@ def _same(part: Row) -> str:
         return ""
     if part["same"] == part["tokens"]:
         return ", same as before"
-    return ", not as before" if not part["same"] else f", {part['same']:,} same as before"
+    return ", behind the first difference" if not part["same"] else f", {part['same']:,} same as before"
 
 
 def _text_of(reading: Reading, origin: Origin, nth: int) -> str:

@@ -116,7 +116,7 @@ class EventsPanel(Panel):
         """Where on the picture above this is."""
         now = self._times[self.n - 1] if self.n else self._start
         share = place_of(self.view.timed, now) * 100
-        inner = f'<div style="margin-left:{share:.2f}%;width:0"><b style="margin-left:-0.5em;color:#d55e00">▲</b></div>'
+        inner = f'<div style="margin-left:{share:.2f}%;width:0"><b style="margin-left:-0.5em">▲</b></div>'
         return f'<div style="max-width:{WIDTH}px;width:100%;overflow:hidden">{inner}</div>'
 
     def _event(self) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
-import traitlets
 
 from nbllama.notebook.widgets.panel import Panel, beside, compact
 
@@ -37,8 +36,9 @@ class Player:
         )
         self.back = panel.button("◀ back", f"one {what} back", lambda: (step or self.move)(-1))
         self.on = panel.button("on ▶", f"one {what} on", lambda: (step or self.move)(1))
-        # In the kernel, not in the browser: what is shown is made here anyway.
-        self._link = traitlets.link((self.play, "value"), (self.slider, "value"))
+        # Linked in the kernel, not in the browser: what is shown is made here anyway.
+        panel.on(self.play, self._played)
+        panel.on(self.slider, self._slid)
         panel.on(self.slider, on_move)
         panel.on(self.speed, self._pace)
         self._pace(speed)
@@ -54,11 +54,20 @@ class Player:
     def move(self, by: int) -> None:
         self.go(self.place + by)
 
+    def _played(self, place: int) -> None:
+        self.slider.value = min(place, self._most)
+
+    def _slid(self, place: int) -> None:
+        # Only at its own end does the player begin anew when it is started again.
+        self.play.value = self.play.max if place == self._most else place
+
     def _pace(self, speed: float) -> None:
         each = max(self._length / self._most / speed, 1e-6)
         steps = max(1, round(_TICK / each))
         with self.play.hold_sync():
             self.play.step = min(steps, self._most)
+            # The browser makes no step that would lead behind the end: a longer one would never reach it.
+            self.play.max = self._most + self.play.step - 1
             self.play.interval = max(round(each * steps * 1000), 1) if steps == 1 else round(_TICK * 1000)
 
 

@@ -157,6 +157,12 @@ class ProbabilitiesPanel(Panel):
             lines.append("It is a control token: no text, but a sign of the model's format.")
         return lines
 
+    def _begun(self, at: int, id: int) -> str:
+        """The answer up to a token, and another one there."""
+        reading = self.view.reading
+        pieces = [reading.piece(one) or b"" for one in [*reading.output_ids[:at], id]]
+        return b"".join(pieces).decode(errors="replace")
+
     def _continue(self) -> None:
         """Asks for the branch. It takes as long as the model does."""
         place = self.alternatives.value
@@ -166,7 +172,7 @@ class ProbabilitiesPanel(Panel):
         self.go_on.disabled, self.go_on.description = True, "continuing …"
         try:
             result = self._fork(at, one["id"])
-            said = said_of(result)
+            said = said_of(result, self._begun(at, one["id"]))
             self.branches.add(Branch(at, one["id"], one["piece"], self._rows[at]["piece"], said), result)
         finally:
             self.go_on.disabled, self.go_on.description = False, "continue from here"

@@ -146,9 +146,10 @@ def _phase_bar(picture: Picture, row: Row, name: str, top: float, scale: float) 
 
 def _phase_table(row: Row) -> str:
     total = row["total"]
+    known = [(row[key], meaning, look) for key, meaning, look in _PHASES]
+    rest = None if total is None else max(total - sum(value or 0.0 for value, _, _ in known), 0.0)
     lines = []
-    for key, meaning, look in _PHASES:
-        value = row[key]
+    for value, meaning, look in [*known, (rest, "everything else", look_of("answer"))]:
         share = "" if value is None or not total else f"{value / total:.0%}"
         said = "not recorded" if value is None else seconds(value)
         lines.append("".join(map(markup.html_cell, (markup.chip(meaning, look), said, share))))

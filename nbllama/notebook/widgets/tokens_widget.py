@@ -92,13 +92,10 @@ class TokensPanel(Panel):
         put(self.details, self._details(n))
 
     def _show_in_place(self) -> None:
-        picked = self.details_of
-        with self.hold_trait_notifications():
-            self.search.value = ""
-            self.filter.value = _EVERYTHING
-        self._list()
-        if picked is not None:
-            self.chips.choose(picked)
+        self.search.value = ""
+        self.filter.value = _EVERYTHING
+        if self.details_of is not None:
+            self.chips.choose(self.details_of)
 
     def _hits(self, searched: str) -> Iterator[int]:
         """Tokens that hold some of it: a word may be spread over several. `#12` is the token with the id 12."""
