@@ -1,12 +1,14 @@
 """What does an adapter cost, and would merging it into its base's weights be faster, and as good?
 
     python benchmarks/adapter.py [--rounds 9] [--decode 48] [--prefill 256] [--threads N]
+    python benchmarks/adapter.py --threads 1 --processor-time      # where the machine is never quiet
 
-`nbllama models get smollm2` comes first; needs the `gguf` package. The base, the base with the adapter, and the adapter
-merged into the weights (once in the base's own types, once as Q8_0) are loaded side by side and measured in turn, in
-another order each round. `ratio` is the median over the rounds of a model's rate and the base's, `best_ratio` that of
-their best rounds: what else runs on the machine hits all of them. `kl` is the mean Kullback-Leibler divergence (nats a
-token) from the adapter's predictions on a conversation with tools, `same` the share of tokens where the likeliest is
+`nbllama models get smollm2` comes first. The base, the base with the adapter, and the adapter merged into the weights
+(in the base's own types, in Q5_1, in Q8_0, and as nbllama does it: Q8_0, with weights of one input joined) are loaded
+side by side and measured in turn, in another order each round. `--processor-time` counts what the one thread computed,
+not what it waited for others. `ratio` is the median over the rounds of a model's rate and the base's, `best_ratio` that
+of their best rounds: what else runs on the machine hits all of them. `kl` is the mean Kullback-Leibler divergence (nats
+a token) from the adapter's predictions on a conversation with tools, `same` the share of tokens where the likeliest is
 the same. The last line is JSON.
 """
 
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 # As the worker does, before libgomp is loaded: how threads wait decides much on a busy machine.
@@ -28,11 +31,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.merging import merge
+from benchmarks.merging import merge_apart
 from nbllama.answer.loading import lora_file
 from nbllama.answer.published_models import SMOLLM2, Adapter, find_published
 from nbllama.engine import llama_runtime
 from nbllama.engine.llama_runtime import LlamaOptions, LlamaRuntime
+from nbllama.engine.merging import merge
 from nbllama.engine.runtime import Row
 from nbllama.engine.sampling import SamplingSettings
 
@@ -45,6 +49,8 @@ CONVERSATION = (
     "</think>\n\nYes: it rains in Oslo, at 7 degrees.<|im_end|>\n"
 )
 Log = npt.NDArray[np.float64]
+Clock = Callable[[], float]
+APART = {"merged": None, "merged_q5_1": "Q5_1", "merged_q8": "Q8_0"}
 
 
 def main() -> None:
@@ -53,17 +59,18 @@ def main() -> None:
     if base is None or adapter is None:
         raise SystemExit("run first: nbllama models get smollm2")
     llama_runtime.initialise()
+    clock = time.thread_time if arguments.processor_time else time.perf_counter
     report: dict[str, object] = {"benchmark": "adapter", "rounds": arguments.rounds}
     with tempfile.TemporaryDirectory() as folder, _models(base, adapter, Path(folder), report, arguments) as models:
         figures = {name: _distance(models["adapter"], runtime) for name, runtime in models.items()}
         for kind, measure, n_tokens in (
-            ("decode", _decode_rate, arguments.decode),
-            ("prefill", _prefill_rate, arguments.prefill),
+            ("decode", partial(_decode_rate, clock=clock), arguments.decode),
+            ("prefill", partial(_prefill_rate, clock=clock), arguments.prefill),
         ):
             for name, found in _compare(models, measure, n_tokens, arguments.rounds).items():
                 figures[name] |= {f"{kind}{suffix}": value for suffix, value in found.items()}
     for name, found in figures.items():
-        print(f"{name:10} " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()))
+        print(f"{name:12} " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()))
     print(json.dumps(report | figures))
 
 
@@ -73,14 +80,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--decode", type=int, default=48, help="tokens that are generated, one at a time")
     parser.add_argument("--prefill", type=int, default=256, help="tokens of a prompt, at most 512")
     parser.add_argument("--threads", type=int)
-    return parser.parse_args()
+    parser.add_argument("--processor-time", action="store_true", help="of the one thread; needs --threads 1")
+    arguments = parser.parse_args()
+    if arguments.processor_time and arguments.threads != 1:
+        parser.error("--processor-time needs --threads 1")
+    return arguments
 
 
 @contextmanager
 def _models(
     base: Path, adapter: Adapter, folder: Path, report: dict[str, object], arguments: argparse.Namespace
 ) -> Iterator[dict[str, LlamaRuntime]]:
-    """base, adapter, merged, merged_q8: loaded side by side."""
+    """base, adapter, those of APART, joined_q8: loaded side by side."""
 
     def load(path: Path, with_adapter: bool = False) -> LlamaRuntime:
         lora = lora_file(adapter) if with_adapter else None
@@ -88,12 +99,12 @@ def _models(
         return LlamaRuntime.load(path, path.stem, options)
 
     found = {"base": load(base), "adapter": load(base, with_adapter=True)}
-    for name, quantisation in (("merged", None), ("merged_q8", "Q8_0")):
-        began = time.perf_counter()
-        merged = merge(base, adapter, folder / f"{name}.gguf", quantisation=quantisation)
-        report[f"{name}_written_s"] = round(time.perf_counter() - began, 1)
-        report[f"{name}_bytes"] = merged.stat().st_size
-        found[name] = load(merged)
+    for name, quantisation in APART.items():
+        found[name] = load(merge_apart(base, adapter, folder / f"{name}.gguf", quantisation=quantisation))
+    began, joined = time.process_time(), folder / "joined_q8.gguf"
+    merge(base, adapter.path, joined, base_sha256=adapter.base_sha256, chat_template=adapter.chat_template())
+    report |= {"joined_q8_processor_s": round(time.process_time() - began, 1), "joined_q8_bytes": joined.stat().st_size}
+    found["joined_q8"] = load(joined)
     try:
         yield found
     finally:
@@ -123,24 +134,24 @@ def _compare(
     }
 
 
-def _decode_rate(runtime: LlamaRuntime, n_tokens: int) -> float:
+def _decode_rate(runtime: LlamaRuntime, n_tokens: int, *, clock: Clock) -> float:
     """Tokens a second, one after the other, behind a prompt of 32."""
     _prefill(runtime, 32)
     sampler = runtime.new_sampler(SamplingSettings(temperature=0.0))
-    began = time.perf_counter()
+    began = clock()
     for place in range(32, 32 + n_tokens):
         # The same tokens in each: what is computed must not depend on what a model says.
         runtime.decode([Row(1000 + place, place, 0, True)])
         runtime.sample(0, sampler)
-    took = time.perf_counter() - began
+    took = clock() - began
     sampler.close()
     return n_tokens / took
 
 
-def _prefill_rate(runtime: LlamaRuntime, n_tokens: int) -> float:
-    began = time.perf_counter()
+def _prefill_rate(runtime: LlamaRuntime, n_tokens: int, *, clock: Clock) -> float:
+    began = clock()
     _prefill(runtime, n_tokens)
-    return n_tokens / (time.perf_counter() - began)
+    return n_tokens / (clock() - began)
 
 
 def _prefill(runtime: LlamaRuntime, n_tokens: int) -> None:

@@ -1,23 +1,20 @@
-"""A LoRA adapter merged into its base: another GGUF file, for the question whether it is faster, and as good.
+"""A LoRA adapter merged into its base in other ways than nbllama's own: for the question which is fast, and as good.
 
     python benchmarks/merging.py TARGET.gguf [--quantisation Q8_0]
 
-writes `smollm2` so, with the adapter's chat template, as a model to load by its path. Needs the `gguf` package.
+writes `smollm2` so, with the adapter's chat template, as a model to load by its path.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
-import numpy.typing as npt
 
 from nbllama.answer.published_models import SMOLLM2, Adapter, find_published
-
-TEMPLATE_KEY = "tokenizer.chat_template"
+from nbllama.engine.merging import TEMPLATE_KEY, Changes
 
 
 def main() -> None:
@@ -28,15 +25,15 @@ def main() -> None:
     base = find_published(SMOLLM2)
     if base is None or SMOLLM2.adapter is None:
         raise SystemExit("run first: nbllama models get smollm2")
-    print(merge(base, SMOLLM2.adapter, arguments.target, quantisation=arguments.quantisation))
+    print(merge_apart(base, SMOLLM2.adapter, arguments.target, quantisation=arguments.quantisation))
 
 
-def merge(base: Path, adapter: Adapter, target: Path, *, quantisation: str | None) -> Path:
-    """Writes `target` with the adapter's changes in the weights, and its chat template. Returns `target`.
+def merge_apart(base: Path, adapter: Adapter, target: Path, *, quantisation: str | None) -> Path:
+    """Writes `target` with the adapter's changes in the weights, which stay apart as in the base, and its template.
 
-    `quantisation`: the type of the changed tensors, as `Q8_0`; None keeps the base's own."""
+    `quantisation`: the type of the changed tensors, as `Q8_0`; None keeps the base's own. Returns `target`."""
     reader = gguf.GGUFReader(base)
-    changes = Changes(adapter.path)
+    changes = Changes(adapter.path, adapter.base_sha256)
     writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
@@ -56,23 +53,6 @@ def merge(base: Path, adapter: Adapter, target: Path, *, quantisation: str | Non
     writer.write_tensors_to_file()
     writer.close()
     return target
-
-
-class Changes:
-    """What an adapter adds to each weight."""
-
-    def __init__(self, adapter: Path) -> None:
-        reader = gguf.GGUFReader(adapter)
-        self._alpha = float(reader.fields["adapter.lora.alpha"].contents())
-        self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in reader.tensors}
-
-    def of(self, name: str) -> npt.NDArray[np.float32] | None:
-        """Shape of the weight, (outputs, inputs); None for one that stays as it is."""
-        if f"{name}.lora_a" not in self._tensors:
-            return None
-        a, b = (self._tensors[f"{name}.lora_{which}"].data.astype(np.float32) for which in "ab")
-        change: npt.NDArray[np.float32] = self._alpha / a.shape[0] * (b @ a)
-        return change
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     %load_ext nbllama            then %%llama asks, %llama status tells
     nbllama.client()             the official anthropic client, connected; async_client() likewise
+    nbllama.run_tools(…)         a prompt with Python functions that the model may call
     nbllama.last                 what happened in the last request; trace(id), traces()
 
 Importing this loads nothing heavy: each name brings what it needs when it is first used.
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbllama.notebook.client import async_client, client
+    from nbllama.notebook.tools.loop import run_tools
     from nbllama.notebook.trace import Trace, trace, traces
 
     last: Trace | None
 
-__all__ = ["__version__", "async_client", "client", "last", "trace", "traces"]
+__all__ = ["__version__", "async_client", "client", "last", "run_tools", "trace", "traces"]
 
 _MODULES = {
     "client": "nbllama.notebook.client",
     "async_client": "nbllama.notebook.client",
+    "run_tools": "nbllama.notebook.tools.loop",
     "trace": "nbllama.notebook.trace",
     "traces": "nbllama.notebook.trace",
 }

@@ -44,6 +44,7 @@ DOORS: dict[str, set[str]] = {
     "ipywidgets": {"notebook/widgets"},
     "pypdf": {"answer/pdf_text.py"},
     "numpy": {"engine", "chat/grammar.py"},
+    "gguf": {"engine/merging.py"},
 }
 
 # What a kernel imports must not pull a server or an engine into it: all of these folders, and the client's side.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from nbllama.answer.merged_models import merged_file
 from nbllama.answer.model_sources import ModelSource, resolve
 from nbllama.answer.published_models import Adapter, check_content
 from nbllama.engine.errors import LoadFailed
@@ -44,24 +45,28 @@ def load_runtime(n_threads: int | None, trial_memory: Path | None = None) -> Loa
             raise LoadFailed(f"llama-cpp-python is not installed in the worker's environment ({error})") from error
         llama_runtime.initialise()
         threads = n_threads or _threads_for(source.path)
+        merged = merged_file(source.path, source.adapter) if source.adapter else None
         without = trial_memory is not None and crashes_with_amx(
             llama_runtime.system_info(), llama_runtime.library_file(), resolve("demo").path, trial_memory
         )
         options = llama_runtime.LlamaOptions(
-            n_ctx=ctx, n_threads=threads, extra_buffers=not without, adapter=lora_file(source.adapter)
+            n_ctx=ctx,
+            n_threads=threads,
+            extra_buffers=not without,
+            adapter=lora_file(source.adapter, merged=merged is not None),
         )
-        return llama_runtime.LlamaRuntime.load(source.path, source.id, options, progress=progress)
+        return llama_runtime.LlamaRuntime.load(merged or source.path, source.id, options, progress=progress)
 
     return load
 
 
-def lora_file(adapter: Adapter | None) -> LoraFile | None:
-    """What the engine needs of an adapter. Raises ModelError."""
+def lora_file(adapter: Adapter | None, *, merged: bool = False) -> LoraFile | None:
+    """What the engine needs of an adapter, or of a file that it is merged into. Raises ModelError."""
     if adapter is None:
         return None
     from nbllama.engine.llama_adapter import LoraFile
 
-    return LoraFile(adapter.name, adapter.path, adapter.base_sha256, adapter.chat_template())
+    return LoraFile(adapter.name, adapter.path, adapter.base_sha256, adapter.chat_template(), merged)
 
 
 def _threads_for(path: Path) -> int | None:

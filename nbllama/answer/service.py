@@ -15,6 +15,7 @@ from nbllama.answer.attachments import with_texts
 from nbllama.answer.failures import to_api_error
 from nbllama.answer.loading import Loader, default_cache_bytes, load_runtime
 from nbllama.answer.model_catalog import Entry, ModelCatalog, info_of
+from nbllama.answer.model_facts import format_of, tokens_of
 from nbllama.answer.model_sources import ModelError
 from nbllama.answer.recorder import Recorder
 from nbllama.answer.signatures import Signer, load_key
@@ -211,14 +212,16 @@ class Service:
         return {"id": id, "state": "unloaded"}
 
     async def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        """`{"text": str, "model": id?}` → `{"tokens": [{"id", "piece"}]}`. Control tokens stay text."""
+        """`{"text": str, "model": id?}` → what `model_facts.tokens_of` says."""
         text = body.get("text")
         if not isinstance(text, str):
             raise InvalidRequest("text: Input should be a valid string")
         model = await self._guarded(self._catalog.loaded(self._entry_for(str(body.get("model", "")))))
-        ids = await asyncio.to_thread(lambda: model.vocabulary.tokenize(text, parse_control=False))
-        pieces = [model.vocabulary.piece(id).decode(errors="replace") for id in ids]
-        return {"tokens": [{"id": id, "piece": piece} for id, piece in zip(ids, pieces, strict=True)]}
+        return await asyncio.to_thread(tokens_of, model, text)
+
+    async def format(self, model_id: str) -> dict[str, Any]:
+        """What `model_facts.format_of` says of a model (empty: the default), which is loaded for it."""
+        return format_of(await self._guarded(self._catalog.loaded(self._entry_for(model_id))))
 
     def status(self) -> dict[str, Any]:
         """What runs, for `nbllama status`."""

@@ -67,10 +67,11 @@ def _found() -> list[tuple[Path, str]]:
 
 def _models() -> list[tuple[Path, str]]:
     """A folder that $NBLLAMA_MODELS names may hold the user's own models: there only those that we fetched are ours."""
+    from nbllama.answer.merged_models import FOLDER
     from nbllama.answer.published_models import PUBLISHED, cache_folder
 
     folder = cache_folder()
-    ours = {one.file for one in PUBLISHED.values()}
+    ours = {FOLDER, *(one.file for one in PUBLISHED.values())}
     everything = folder == _cache() / "models"
     found = [path for path in _entries(folder) if everything or path.name in ours or path.name.startswith(".get-")]
     return [(path, "a model in the cache") for path in found]

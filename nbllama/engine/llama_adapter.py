@@ -30,6 +30,8 @@ class LoraFile:
     path: Path
     base_sha256: str
     chat_template: str
+    merged: bool = False
+    """Whether the weights of the model's file hold it already, so that nothing is laid on them."""
 
     def info(self) -> AdapterInfo:
         return AdapterInfo(self.name, self.path.stat().st_size, self.base_sha256)
@@ -45,12 +47,17 @@ def load_adapter(model: Any, file: LoraFile) -> Any:
             "model's"
         )
     made_for = _metadata(adapter, BASE_KEY)
-    if made_for is not None and made_for != file.base_sha256:
-        raise LoadFailed(
-            f"the adapter {file.path} was made for another base: it names the SHA-256 {made_for[:8]}…, "
-            f"the base has {file.base_sha256[:8]}…"
-        )
+    check_base(file.path, made_for, file.base_sha256)
     return adapter
+
+
+def check_base(adapter: Path, made_for: str | None, base_sha256: str) -> None:
+    """Raises LoadFailed where the adapter's file names another base than the one with `base_sha256`."""
+    if made_for is not None and made_for != base_sha256:
+        raise LoadFailed(
+            f"the adapter {adapter} was made for another base: it names the SHA-256 {made_for[:8]}…, "
+            f"the base has {base_sha256[:8]}…"
+        )
 
 
 def use_adapter(context: Any, adapter: Any) -> None:

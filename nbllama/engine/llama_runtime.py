@@ -109,7 +109,8 @@ class LlamaRuntime:
             model = _load_model(path, progress, extra_buffers=options.extra_buffers)
             undo.callback(llama_cpp.llama_model_free, model)
             # Before the context, which makes room for the adapters that its model has.
-            adapter = load_adapter(model, options.adapter) if options.adapter else None
+            lora = options.adapter
+            adapter = load_adapter(model, lora) if lora and not lora.merged else None
             trained = int(llama_cpp.llama_model_n_ctx_train(model))
             n_ctx = options.n_ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
             context = llama_cpp.llama_init_from_model(model, _context_params(options, n_ctx))

@@ -15,13 +15,15 @@ class AnswerView:
     """`waiting` is what the user waits for, `blocks` are the content blocks with their text so far.
 
     `ending` is empty while it runs, then the answer's stop_reason, or what the magic says: interrupted, failed.
-    `error` is the error that ended the stream."""
+    `error` is the error that ended the stream. `written` is the answer as the model wrote it, with the marks of
+    thinking and calls, where that is known."""
 
     def __init__(self) -> None:
         self.waiting = ""
         self.blocks: list[dict[str, Any]] = []
         self.ending = ""
         self.error: ApiError | None = None
+        self.written = ""
         self._message: dict[str, Any] | None = None
         self._open: int | None = None
         self._partial_json = ""
@@ -34,6 +36,10 @@ class AnswerView:
     def is_open(self, block: dict[str, Any]) -> bool:
         """Whether more of this block may come."""
         return self._open is not None and block is self.blocks[self._open]
+
+    def arguments_so_far(self, block: dict[str, Any]) -> str:
+        """The JSON of a call's arguments as far as it came, while the call is open."""
+        return self._partial_json if self.is_open(block) else ""
 
     def add(self, event: ServerSentEvent) -> None:
         """Takes the next event; one of a kind that is not known changes nothing. Raises ValueError for broken JSON."""
@@ -61,6 +67,11 @@ class AnswerView:
                 self._message |= {**data["delta"], "usage": usage}
             case "error":
                 self.error = _error(data.get("error") or {})
+
+    @property
+    def partial_json(self) -> str:
+        """The arguments, as far as they came, of the call that is open."""
+        return self._partial_json
 
     def message(self) -> dict[str, Any] | None:
         """The Message as far as it came; None before its start. Unfinished, its `stop_reason` is None.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from nbllama.notebook.display import Screen
 from nbllama.notebook.errors import AskError, interrupted
 from nbllama.notebook.interrupts import Interrupts
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.near import near
 from nbllama.notebook.trace import Trace, remember
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, NotFound
@@ -22,24 +22,32 @@ from nbllama.worker import connection
 from nbllama.worker.connection import REQUEST_ID_HEADER, Endpoint
 from nbllama.worker.errors import WorkerDied, WorkerError
 
+Message = dict[str, Any]
+
 
 @dataclass
 class Question:
-    """What a cell asks. `model` empty: the server's default. `max_tokens` in tokens."""
+    """What a cell asks. `model` empty: the server's default. `max_tokens` in tokens.
 
-    prompt: str
+    `prompt` is the content of the user's message, `history` are the messages before it. `seed` makes an answer that is
+    drawn the same each time. `extra` are fields as they are."""
+
+    prompt: str | list[dict[str, Any]]
     model: str = ""
     max_tokens: int = 1024
     temperature: float | None = None
     system: str | None = None
     thinking: bool = False
+    seed: int | None = None
+    history: Sequence[Message] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def body(self, model: str) -> dict[str, Any]:
         """The request, without the fields that were not asked for."""
         body: dict[str, Any] = {
             "model": model,
             "max_tokens": self.max_tokens,
-            "messages": [{"role": "user", "content": self.prompt}],
+            "messages": [*self.history, {"role": "user", "content": self.prompt}],
         }
         if self.system is not None:
             body["system"] = self.system
@@ -47,12 +55,26 @@ class Question:
             body["temperature"] = self.temperature
         if self.thinking:
             body["thinking"] = {"type": "adaptive"}
-        return body
+        if self.seed is not None:
+            body["nbllama"] = {"seed": self.seed}
+        return body | self.extra
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an answer ended, as `AnswerView` tells it, and the messages that followed the prompt.
+
+    `usage` is empty before the answer began. `n_ctx` in tokens, None where the server is not asked or does not say."""
+
+    ending: str
+    said: list[Message]
+    usage: dict[str, Any]
+    n_ctx: int | None
 
 
 @dataclass
 class Asking:
-    """One answer on its way to the screen."""
+    """One answer on its way to the screen. `on_end` is told of its end once; what it answers stands in the footer."""
 
     question: Question
     screen: Screen
@@ -60,6 +82,7 @@ class Asking:
     interrupts: Interrupts = field(default_factory=Interrupts)
     model: str = ""
     trace: Trace | None = None
+    on_end: Callable[[Ended], str] | None = None
 
     def run(self) -> None:
         """Streams the answer to its end. Raises AskError; a KeyboardInterrupt passes, and stops the model."""
@@ -76,7 +99,7 @@ class Asking:
         self._finish(self.view.ending)
 
     def _stream(self) -> None:
-        endpoint = link.endpoint(on_wait=self._wait)
+        endpoint = link.endpoint(on_wait=self.wait)
         try:
             self._take(endpoint)
         except WorkerDied:
@@ -84,7 +107,7 @@ class Asking:
             raise
         except WorkerError:
             # It ended since it was found. Nothing was sent yet, so a new one can answer.
-            self._take(link.endpoint(on_wait=self._wait, instead_of=endpoint))
+            self._take(link.endpoint(on_wait=self.wait, instead_of=endpoint))
 
     def _take(self, endpoint: Endpoint) -> None:
         self.model = model_of(endpoint, self.question.model)
@@ -115,7 +138,8 @@ class Asking:
         if "request-id" in headers:
             self.trace = remember(headers["request-id"], endpoint)
 
-    def _wait(self, text: str) -> None:
+    def wait(self, text: str) -> None:
+        """Shows what there is to wait for."""
         self.view.waiting = text
         self.screen.show(self.view)
 
@@ -123,18 +147,26 @@ class Asking:
         self.view.waiting, self.view.ending = "", ending
         if ending in ("interrupted", "failed"):
             # Nothing is asked any more: the server may be what is broken.
-            self.screen.finish(self.view, "" if self.view.empty and ending == "failed" else self.model)
+            model = "" if self.view.empty and ending == "failed" else self.model
+            self.screen.finish(self.view, _joined(model, self._told(None)))
         else:
+            self.view.written = _written(self.trace) if self.screen.shows_written else ""
             self.screen.finish(self.view, self._footer())
 
     def _footer(self) -> str:
         usage = (self.view.message() or {}).get("usage", {})
-        n_in = sum(usage.get(name) or 0 for name in ("input_tokens", "cache_read_input_tokens"))
-        parts = [self.model, _size(self.trace, self.model)]
+        entry = _entry(self.trace, self.model)
+        parts = [self.model, size_of(entry)]
         if usage:
-            parts.append(f"{n_in:,} tokens in, {usage.get('output_tokens') or 0:,} out")
-        parts.append(_speed(self.trace))
-        return " · ".join(part for part in parts if part)
+            parts.append(f"{n_prompt(usage):,} tokens in, {usage.get('output_tokens') or 0:,} out")
+        return _joined(*parts, _speed(self.trace), self._told(entry.get("n_ctx")))
+
+    def _told(self, n_ctx: int | None) -> str:
+        if self.on_end is None:
+            return ""
+        message = self.view.message()
+        said = [{"role": "assistant", "content": message["content"]}] if message else []
+        return self.on_end(Ended(self.view.ending, said, (message or {}).get("usage") or {}, n_ctx))
 
 
 def model_of(endpoint: Endpoint, wanted: str) -> str:
@@ -146,8 +178,7 @@ def model_of(endpoint: Endpoint, wanted: str) -> str:
         if not ids:
             raise NotFound("the server has no model")
         return str(ids[0])
-    near = difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(ids)}; `%llama load REF` loads another"
+    hint = near(wanted, ids) or f"it has {', '.join(ids)}; `%llama load REF` loads another"
     raise NotFound(f"the server has no model {wanted!r}: {hint}")
 
 
@@ -170,12 +201,32 @@ def adapter_of(model: dict[str, Any]) -> str:
     return f"adapter {adapter['name']} ({size}for the base {adapter['base_sha256'][:8]}…)"
 
 
-def _size(trace: Trace | None, model: str) -> str:
+def n_prompt(usage: dict[str, Any]) -> int:
+    """The tokens of the whole prompt, read from the cache or not."""
+    return sum(usage.get(name) or 0 for name in _PROMPT_TOKENS)
+
+
+_PROMPT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+def _joined(*parts: str) -> str:
+    return " · ".join(part for part in parts if part)
+
+
+def _entry(trace: Trace | None, model: str) -> dict[str, Any]:
+    """The model in the worker's status; empty where that is not to be had."""
     # What only decorates must not fail a cell that has its answer.
     with contextlib.suppress(ApiError, WorkerError):
         if trace is not None:
             models = connection.request_json(trace.endpoint, "GET", "/nbllama/status").get("models", [])
-            return next((size_of(entry) for entry in models if entry["id"] == model), "")
+            return next((dict(entry) for entry in models if entry["id"] == model), {})
+    return {}
+
+
+def _written(trace: Trace | None) -> str:
+    """What the model wrote, letter by letter."""
+    with contextlib.suppress(NbllamaError):
+        return str(trace.record.get("output_text") or "") if trace is not None else ""
     return ""
 
 

@@ -19,6 +19,7 @@ INTERVAL = 0.1
 _SMALL = "font-size:0.85em;opacity:0.65;margin:2px 0"
 _ENDED = "font-size:0.9em;font-weight:600;margin:4px 0"
 _BOX = "border:1px solid rgba(128,128,128,0.4);border-radius:4px;padding:4px 10px;margin:4px 0 8px 0"
+_RAW = "white-space:pre-wrap;background-color:transparent;padding:0;margin:0"
 _THOUGHT = "white-space:pre-wrap;max-height:300px;overflow:auto;margin:4px 0 0 0;opacity:0.75"
 
 _ENDINGS = {
@@ -30,6 +31,9 @@ _ENDINGS = {
 
 
 class Screen(Protocol):
+    shows_written: bool
+    """Whether an answer is shown as the model wrote it."""
+
     def show(self, view: AnswerView) -> None:
         """Something has changed. May be left out if the last time was just now."""
 
@@ -37,24 +41,28 @@ class Screen(Protocol):
         """The last call: everything is shown, with the footer below."""
 
 
-class NotebookScreen:
+class Output:
     """One display with an id, updated in place."""
 
     def __init__(self) -> None:
         self._handle: DisplayHandle | None = None
         self._last = 0.0
 
-    def show(self, view: AnswerView) -> None:
+    @property
+    def shown(self) -> bool:
+        """Whether it is on the screen yet."""
+        return self._handle is not None
+
+    def due(self) -> bool:
+        """Whether the last time was long enough ago; then this is the last time."""
         now = time.monotonic()
-        if self._handle is None or now - self._last >= INTERVAL:
-            self._last = now
-            self._draw(bundle(view))
+        if self.shown and now - self._last < INTERVAL:
+            return False
+        self._last = now
+        return True
 
-    def finish(self, view: AnswerView, footer: str) -> None:
-        if self._handle is not None or not view.empty:
-            self._draw(bundle(view, footer))
-
-    def _draw(self, data: dict[str, str]) -> None:
+    def draw(self, data: dict[str, str]) -> None:
+        """Shows a bundle in place of the last one."""
         if self._handle is None:
             # Known before it is shown: an interrupt may come as soon as the output is on its way.
             self._handle = DisplayHandle()  # type: ignore[no-untyped-call]  # IPython
@@ -63,8 +71,29 @@ class NotebookScreen:
             self._handle.update(data, raw=True)  # type: ignore[no-untyped-call]  # IPython
 
 
+class NotebookScreen:
+    """One output. With `raw`, as text, at the end with the model's own marks."""
+
+    def __init__(self, *, raw: bool = False) -> None:
+        self.shows_written = raw
+        self._output = Output()
+
+    def show(self, view: AnswerView) -> None:
+        if self._output.due():
+            self._output.draw(self._bundle(view))
+
+    def finish(self, view: AnswerView, footer: str) -> None:
+        if self._output.shown or not view.empty:
+            self._output.draw(self._bundle(view, footer))
+
+    def _bundle(self, view: AnswerView, footer: str = "") -> dict[str, str]:
+        return raw_bundle(view, footer) if self.shows_written else bundle(view, footer)
+
+
 class TerminalScreen:
-    """Prints what is new: a terminal cannot rewrite its outputs."""
+    """Prints what is new: a terminal cannot rewrite its outputs, and shows no Markdown anyway."""
+
+    shows_written = False
 
     def __init__(self) -> None:
         self._n_shown = 0
@@ -79,22 +108,30 @@ class TerminalScreen:
         print(f"\n[{visible(footer)}]" if footer else "", flush=True)
 
 
+def in_terminal() -> bool:
+    """Whether outputs are printed and stay as they are."""
+    from IPython.core.getipython import get_ipython
+
+    kinds = type(get_ipython()).__mro__
+    return any(kind.__name__ == "TerminalInteractiveShell" for kind in kinds)
+
+
 def bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
     """The answer as static HTML and as its real text."""
     return {"text/html": html(view, footer), "text/plain": plain(view)}
 
 
+def raw_bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
+    """The answer as it was written: nothing of it is rendered. Until it has ended, as far as the events tell."""
+    text = view.written or "\n\n".join(part for part in (_raw(view, block) for block in view.blocks) if part)
+    parts = [f'<pre style="{_RAW}">{markup.plain(text)}</pre>'] if text else []
+    ending = f"\n\n[{_ENDINGS[view.ending]}]" if view.ending in ("interrupted", "failed") else ""
+    return {"text/html": markup.static("".join([*parts, *_notes(view, footer)])), "text/plain": visible(text + ending)}
+
+
 def html(view: AnswerView, footer: str = "") -> str:
     """Everything from the model escaped; the look in literal styles, for light and dark, trusted and not."""
-    parts = [_block(view, block) for block in view.blocks]
-    if ending := _ENDINGS.get(view.ending):
-        parts.append(f'<div style="{_ENDED}">■ {ending}</div>')
-    notes = [note for note in (view.waiting, footer) if note]
-    if not parts and not notes:
-        notes = ["…"]
-    if notes:
-        parts.append(f'<div style="{_SMALL}">{markup.plain(" · ".join(notes))}</div>')
-    return markup.static("".join(parts))
+    return markup.static("".join([*(block_html(view, block) for block in view.blocks), *_notes(view, footer)]))
 
 
 def plain(view: AnswerView) -> str:
@@ -110,7 +147,26 @@ def plain(view: AnswerView) -> str:
     return visible("\n\n".join(part for part in parts if part))
 
 
-def _block(view: AnswerView, block: dict[str, Any]) -> str:
+def _notes(view: AnswerView, footer: str) -> list[str]:
+    """What stands below the answer: how it ended, what is waited for, the footer; something in any case."""
+    parts = [f'<div style="{_ENDED}">■ {_ENDINGS[view.ending]}</div>'] if view.ending in _ENDINGS else []
+    notes = [note for note in (view.waiting, footer) if note]
+    if not view.blocks and not parts and not notes:
+        notes = ["…"]
+    if notes:
+        parts.append(f'<div style="{_SMALL}">{markup.plain(" · ".join(notes))}</div>')
+    return parts
+
+
+def _raw(view: AnswerView, block: dict[str, Any]) -> str:
+    if block.get("type") != "tool_use":
+        return str(block.get("text") or block.get("thinking") or "")
+    still = view.is_open(block)
+    return f"{block.get('name')} {view.partial_json if still else json.dumps(block.get('input'), ensure_ascii=False)}"
+
+
+def block_html(view: AnswerView, block: dict[str, Any]) -> str:
+    """One content block."""
     match block.get("type"):
         case "text":
             return markup.to_html(block["text"])

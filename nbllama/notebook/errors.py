@@ -3,12 +3,15 @@
 NbllamaError
 └── ShortError       shown without its traceback; `%tb` shows that
     ├── AskError     a %%llama cell or a %llama command failed
+    ├── ToolsError   tools, or options of a run with tools, that cannot be used; also IPython's UsageError
     └── TraceError   there is no such trace
 """
 
 from __future__ import annotations
 
 from typing import TypeVar
+
+from IPython.core.error import UsageError
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import short_traceback
@@ -26,12 +29,18 @@ class ShortError(NbllamaError):
 
 
 class AskError(ShortError):
-    """The model did not answer, or not to the end. `error` is what the client side raised."""
+    """The model did not answer, or not to the end. `error` is what the client side raised.
 
-    def __init__(self, error: NbllamaError) -> None:
+    `fix` is what to do about it where that is not the same as always."""
+
+    def __init__(self, error: NbllamaError, fix: str | None = None) -> None:
         kind = error.type if isinstance(error, ApiError) else type(error).__name__
-        super().__init__(with_fix(f"{kind}: {error}", fix_of(error)))
+        super().__init__(with_fix(f"{kind}: {error}", fix or fix_of(error)))
         self.error = error
+
+
+class ToolsError(ShortError, UsageError):
+    """What was given for tools cannot be used; the text names it. Nothing was run by then that is not shown."""
 
 
 class TraceError(ShortError):

@@ -37,6 +37,11 @@ class KernelLink:
             self._held = _reach(on_wait)
             return self._held[0]
 
+    @staticmethod
+    def is_idle() -> bool:
+        """Whether a worker would have to be started to ask anything."""
+        return not os.environ.get("NBLLAMA_BASE_URL") and connection.find() is None
+
     def forget(self, endpoint: connection.Endpoint) -> None:
         """Lets go of a worker that broke an answer off: while it dies it may still accept connections."""
         with self._lock:

@@ -6,10 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import os
-import re
-from collections.abc import Callable
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -18,38 +14,18 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from traitlets import Int, Unicode
 
-from nbllama.errors import NbllamaError
-from nbllama.notebook import claude_code
-from nbllama.notebook.answer_view import waiting_text
-from nbllama.notebook.ask import Asking, Question, adapter_of, size_of
-from nbllama.notebook.connect import claude_text, connect_text
-from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen
-from nbllama.notebook.errors import AskError
-from nbllama.notebook.getting import get_model
+from nbllama.notebook import code_cell, going_along
+from nbllama.notebook.ask import Question
+from nbllama.notebook.asked_cell import AskedCell, Wanted
+from nbllama.notebook.commands import COMMANDS, command_of, run_command
+from nbllama.notebook.completion import Completer
+from nbllama.notebook.interpolation import interpolate
 from nbllama.notebook.jupyter_server import server_help
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.trace import as_message
-from nbllama.views.visible import visible
-from nbllama.worker import connection
-from nbllama.worker.errors import WorkerError
-
-_VARIABLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+from nbllama.notebook.last_error import last_error
+from nbllama.notebook.near import near
 
 _USAGE = "→ %%llama [-m MODEL] [-n N] [-t T] [-s SYSTEM] [--thinking] [-o NAME], the prompt below it; `%llama help`"
-
-HELP = """\
-%%llama            ask: the cell below it is the prompt, {{name}} in it is the value of your variable `name`
-    -m MODEL       another model that is loaded        -n N       at most N tokens
-    -s SYSTEM      a system prompt                     -t T       temperature, 0 to 1
-    --thinking     let it think first                  -o NAME    keep the Message as NAME
-%llama status      what runs
-%llama models      which models there are
-%llama load REF    load another: demo, smollm2, or the path of a .gguf file
-%llama get NAME    fetch one that is not here yet: smollm2
-%llama stop        end the worker (it starts again when you ask)
-%llama connect     the lines for curl, the SDKs and Claude Code, tried
-%llama claude FORM the variables for Claude Code: sh, powershell or settings
-nbllama.last       what happened in the last request"""
 
 
 @magics_class
@@ -58,74 +34,131 @@ class NbllamaMagics(Magics):
 
     model = Unicode("", help="The model that %%llama asks; empty: the server's default.").tag(config=True)
     max_tokens = Int(1024, min=1, help="How many tokens an answer may have.").tag(config=True)
+    budget = Int(400, min=1, help="How many tokens the description of a DataFrame (-i) may have.").tag(config=True)
 
     @no_var_expand
     @magic_arguments()
     @argument("-m", "--model", help="a model that is loaded")
-    @argument("-n", "--max-tokens", type=int, help="how many tokens the answer may have (default: 1024)")
-    @argument("-t", "--temperature", type=float, help="0 (always the likeliest token) to 1")
-    @argument("-s", "--system", help="a system prompt")
+    @argument("-n", "--max-tokens", type=int, metavar="N", help="how many tokens the answer may have (default: 1024)")
+    @argument("-t", "--temperature", type=float, metavar="T", help="0 (always the likeliest token) to 1")
+    @argument("--greedy", action="store_true", help="always the likeliest token, as -t 0")
+    @argument("--seed", type=int, metavar="N", help="draw the same answer each time")
+    @argument("-s", "--system", metavar="TEXT", help="a system prompt")
     @argument("--thinking", action="store_true", help="let the model think first")
     @argument("-o", "--output", metavar="NAME", help="keep the answer, the SDK's Message, as the variable NAME")
-    @argument("command", nargs="*", help="as %%llama: status, models, load REF, get NAME, stop, help")
+    @argument("--raw", action="store_true", help="show what the model wrote, with its marks, not as Markdown")
+    @argument("--chat", metavar="NAME", help="go on with the conversation of this name, or begin it")
+    @argument("--drop", action="store_true", help="with --chat: leave out the oldest turns if the context is full")
+    @argument("--code", action="store_true", help="put the code of the answer into a new cell, which is not run")
+    @argument("-i", "--include", metavar="NAME", action="append", help="send along what the DataFrame NAME looks like")
+    @argument("--budget", type=int, metavar="N", help="with -i: in so many tokens at most (default: 400)")
+    @argument("--tools", metavar="F,G", help="functions of yours that the model may call")
+    @argument("--confirm", action="store_true", help="with --tools: ask before each call")
+    @argument("--steps", type=int, metavar="N", help="with --tools: how many answers the model may give (default: 8)")
+    @argument("command", nargs="*", help="as %%llama: status, models, load REF, … (see %%llama help)")
     @line_cell_magic
     def llama(self, line: str, cell: str | None = None) -> None:
         """Ask the local model: `%%llama` with the prompt below it. `%llama help` shows everything."""
-        arguments = self._parse(line)
-        if cell is None:
-            run_command([_unquoted(word) for word in arguments.command] or ["status"])
-        elif arguments.command:
-            raise UsageError(f"%%llama: the prompt belongs below this line, not on it ({' '.join(arguments.command)})")
+        arguments = self._parse(line, in_cell=cell is not None)
+        words = [_unquoted(word) for word in arguments.command]
+        if cell is not None:
+            if words:
+                raise UsageError(f"%%llama: the prompt belongs below this line, not on it ({' '.join(words)})")
+            self._ask(arguments, interpolate(cell, self._variables).strip())
+        elif words[:1] == ["error"]:
+            self._ask_about_error(arguments, " ".join(words[1:]))
         else:
-            self._ask(arguments, cell)
+            self._run(arguments, words or ["status"])
 
-    def _parse(self, line: str) -> argparse.Namespace:
+    @property
+    def _variables(self) -> dict[str, Any]:
+        if self.shell is None:
+            raise UsageError("%%llama: needs IPython")
+        variables: dict[str, Any] = self.shell.user_ns
+        return variables
+
+    def _parse(self, line: str, *, in_cell: bool) -> argparse.Namespace:
         try:
             arguments: argparse.Namespace = parse_argstring(self.llama, line)
+        except ValueError as error:
+            raise UsageError(f"%%llama: {error} in {line.strip()}\n{_USAGE}") from None
         except UsageError as error:
-            raise UsageError(f"%%llama: {error}\n{_USAGE}") from None
+            raise UsageError(f"%%llama: {error}\n{_meant(self.llama.parser, str(error)) or _USAGE}") from None
+        if in_cell:
+            _check(arguments)
         return arguments
 
-    def _ask(self, arguments: argparse.Namespace, cell: str) -> None:
-        output = arguments.output
-        if output is not None and not output.isidentifier():
-            raise UsageError(f"-o {output}: not a name for a variable")
-        shell = self.shell
-        if shell is None:
-            raise UsageError("%%llama: needs IPython")
-        asking = Asking(self._question(arguments, cell, shell.user_ns), _screen(shell))
-        with asking.interrupts:
-            try:
-                asking.run()
-            finally:
-                asking.interrupts.held = True
-                message = asking.view.message()
-                if output is not None and message is not None:
-                    shell.push({output: as_message(message)})
+    def _run(self, arguments: argparse.Namespace, words: list[str]) -> None:
+        words = [interpolate(word, self._variables) for word in words]
+        command_of(words)
+        options = [name for name, value in vars(arguments).items() if name != "command" and value]
+        if options:
+            raise UsageError(f"%llama {words[0]}: takes no options (--{options[0].replace('_', '-')})")
+        run_command(words)
 
-    def _question(self, arguments: argparse.Namespace, cell: str, variables: dict[str, Any]) -> Question:
-        prompt = interpolate(cell, variables).strip()
+    def _ask_about_error(self, arguments: argparse.Namespace, question: str) -> None:
+        _check(arguments)
+        prompt = last_error.prompt(question)
+        going_along.show("asked about the last error:", prompt)
+        self._ask(arguments, prompt)
+
+    def _ask(self, arguments: argparse.Namespace, prompt: str) -> None:
         if not prompt:
             raise UsageError("%%llama: there is no prompt in the cell")
+        if arguments.tools is not None:
+            return self._ask_with_tools(arguments, prompt)
+        AskedCell(self.shell, self._question(arguments, prompt), self._wanted(arguments)).run()
+
+    def _ask_with_tools(self, arguments: argparse.Namespace, prompt: str) -> None:
+        from nbllama.notebook.tools.cell import run_cell
+
+        for name in ("chat", "code", "include", "raw"):
+            if getattr(arguments, name):
+                raise UsageError(f"--tools: does not go together with --{name}")
+        question, shell = self._question(arguments, prompt), self.shell
+        if shell is None:
+            raise UsageError("%%llama: needs IPython")
+        question.model = question.model or self.model
+        options = {"confirm": arguments.confirm, "max_steps": arguments.steps, "output": arguments.output}
+        run_cell(shell, question, arguments.tools, **options)
+
+    def _question(self, arguments: argparse.Namespace, prompt: str) -> Question:
         system = arguments.system
         return Question(
-            prompt=prompt,
-            model=_unquoted(arguments.model or self.model),
+            prompt=f"{prompt}\n\n{code_cell.PROMPT}" if arguments.code else prompt,
+            model=_unquoted(arguments.model or ""),
             max_tokens=arguments.max_tokens or self.max_tokens,
-            temperature=arguments.temperature,
-            system=None if system is None else interpolate(_unquoted(system), variables),
+            temperature=0 if arguments.greedy else arguments.temperature,
+            system=None if system is None else interpolate(_unquoted(system), self._variables),
             thinking=arguments.thinking,
+            seed=arguments.seed,
+        )
+
+    def _wanted(self, arguments: argparse.Namespace) -> Wanted:
+        return Wanted(
+            model=self.model,
+            output=arguments.output,
+            raw=arguments.raw,
+            chat=_unquoted(arguments.chat or ""),
+            drop=arguments.drop,
+            code=arguments.code,
+            include=tuple(arguments.include or ()),
+            budget=arguments.budget or self.budget,
         )
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magics(NbllamaMagics)
+    shell.events.register("post_run_cell", last_error.post_run_cell)
+    _completer(shell).install()
     if (text := server_help()) is not None:
         print(f"nbllama: {text}")
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Also lets go of the worker; a client that is used later attaches to it again."""
+    _completer(shell).remove()
+    shell.events.unregister("post_run_cell", last_error.post_run_cell)
     manager = shell.magics_manager
     for kind in manager.magics.values():
         kind.pop("llama", None)
@@ -135,135 +168,37 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     link.detach()
 
 
-def interpolate(text: str, variables: dict[str, Any]) -> str:
-    """Puts the value of a variable where `{{name}}` stands; single braces, as in JSON, stay. Raises UsageError."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in variables:
-            raise UsageError(f"%%llama: {match[0]} in the prompt, but there is no variable {match[1]}{_near(match[1])}")
-        return str(variables[match[1]])
-
-    def _near(name: str) -> str:
-        own = [known for known in variables if not known.startswith("_")]
-        near = difflib.get_close_matches(name, own, n=3, cutoff=0.6)
-        return f"\n→ did you mean {' or '.join(near)}?" if near else "\n→ give it a value in a cell above"
-
-    return _VARIABLE.sub(value, text)
+def _completer(shell: InteractiveShell) -> Completer:
+    parser = NbllamaMagics.llama.parser
+    options = [name for action in parser._actions for name in action.option_strings]
+    # What asks the model takes what `%%llama` takes.
+    commands = {name: one.after if one.does else lambda: options for name, one in COMMANDS.items()}
+    return Completer(shell, parser, commands)
 
 
-def run_command(words: list[str]) -> None:
-    """`%llama …`. Raises AskError, UsageError."""
-    name, *rest = words
-    command = _COMMANDS.get(name)
-    if command is None:
-        raise UsageError(
-            f"%llama {name}: there is status, models, load REF, get NAME, stop, connect, claude, help "
-            "(and %%llama to ask)"
-        )
-    if name == "claude" and rest in ([], *([form] for form in claude_code.FORMS)):
-        rest = rest or ["sh"]
-    elif len(rest) != (1 if name in _ONE_WORD else 0):
-        raise UsageError(_ONE_WORD.get(name, f"%llama {name}: takes nothing more"))
-    try:
-        print(visible(command(*rest)))
-    except NbllamaError as error:
-        raise AskError(error) from error
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for options that do not go together, and for names that are none."""
+    if arguments.output is not None and not arguments.output.isidentifier():
+        raise UsageError(f"-o {arguments.output}: not a name for a variable")
+    if arguments.greedy and arguments.temperature is not None:
+        raise UsageError("--greedy: is -t 0; give one of them")
+    if arguments.drop and arguments.chat is None:
+        raise UsageError("--drop: leaves out turns of a chat; give its name with --chat NAME")
+    if arguments.budget is not None and not arguments.include:
+        raise UsageError("--budget: is for DataFrames; name one with -i NAME")
+    for name in ("max_tokens", "budget"):
+        if (number := getattr(arguments, name)) is not None and number < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {number}: at least 1")
+    if arguments.chat is not None and not _unquoted(arguments.chat).strip():
+        raise UsageError("--chat: needs a name")
 
 
-def _status() -> str:
-    lines = [_worker_status()]
-    if not os.environ.get("NBLLAMA_BASE_URL"):
-        lines += [f"warning     {other}" for other in connection.other_workers()]
-    if (text := server_help()) is not None:
-        lines.append(f"Jupyter     {text}")
-    return "\n".join(lines)
-
-
-def _worker_status() -> str:
-    if not os.environ.get("NBLLAMA_BASE_URL") and connection.find() is None:
-        return "no worker is running; one starts when you ask"
-    status = connection.request_json(link.endpoint(), "GET", "/nbllama/status")
-    memory, minutes = status["rss_bytes"] / 1e6, status["uptime_s"] / 60
-    lines = [
-        f"worker      pid {status['pid']}, nbllama {status['version']}, {memory:,.0f} MB, up {minutes:.0f} min",
-        f"requests    {status['requests_total']} so far, {status['requests_running']} running, "
-        f"{status['requests_waiting']} waiting",
-    ]
-    lines += [f"model       {_model_line(model)}" for model in status["models"]]
-    lines += [f"hint        {model['hint']}" for model in status["models"] if model.get("hint")]
-    lines += [f"warning     {warning}" for model in status["models"] for warning in model.get("warnings", [])]
-    lines += [f"built with  {model['build']}" for model in status["models"] if model.get("build")]
-    lines += [f"request     {request.get('model')}: {_progress(request)}" for request in status.get("requests", [])]
-    attached = ", ".join(f"{kind} {n}" for kind, n in sorted(status.get("attached_as", {}).items()))
-    return "\n".join([*lines, f"attached    {attached}"] if attached else lines)
-
-
-def _progress(request: dict[str, Any]) -> str:
-    return waiting_text(request) if request.get("state") != "running" else "running"
-
-
-def _models() -> str:
-    endpoint = link.endpoint(on_wait=_say)
-    if not endpoint.is_worker:
-        return "\n".join(model["id"] for model in connection.request_json(endpoint, "GET", "/v1/models")["data"])
-    # Refused with the reason if the default is no model; status passes over that.
-    connection.request_json(endpoint, "GET", "/v1/models")
-    models = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
-    return "\n".join(
-        [_model_line(model) for model in models] + [model["hint"] for model in models if model.get("hint")]
-    )
-
-
-def _load(ref: str) -> str:
-    body = {"model": connection.absolute_reference(os.path.expanduser(ref))}
-    endpoint = link.endpoint(on_wait=_say)
-    model = connection.request_json(endpoint, "POST", "/nbllama/load", body, timeout=None)
-    return f"loaded {_model_line(model)}"
-
-
-def _stop() -> str:
-    if os.environ.get("NBLLAMA_BASE_URL"):
-        raise WorkerError("NBLLAMA_BASE_URL points at another server, which is not ended from here")
-    endpoint = connection.find()
-    link.detach()
-    if endpoint is None:
-        return "no worker is running"
-    return "stopping the worker" if connection.stop(endpoint) else "the worker does not stop"
-
-
-def _model_line(model: dict[str, Any]) -> str:
-    context = f"context {model['n_ctx']:,} tokens" if model.get("n_ctx") else ""
-    default = "default" if model.get("default") else ""
-    state = f"loading {model.get('load', 0):.0%}" if model["state"] == "loading" else model["state"]
-    parts = [model["id"], state, size_of(model), adapter_of(model), context]
-    parts += [model.get("device") or "", default, model.get("error") or ""]
-    return ", ".join(part for part in parts if part)
-
-
-_ONE_WORD = {
-    "load": "%llama load REF: demo, smollm2, or the path of a .gguf file",
-    "get": "%llama get NAME: smollm2",
-}
-
-_COMMANDS: dict[str, Callable[..., str]] = {
-    "status": _status,
-    "models": _models,
-    "load": _load,
-    "get": lambda name: get_model(name, _say),
-    "stop": _stop,
-    "connect": connect_text,
-    "claude": claude_text,
-    "help": lambda: HELP,
-}
-
-
-def _screen(shell: InteractiveShell) -> Screen:
-    terminal = any(base.__name__ == "TerminalInteractiveShell" for base in type(shell).__mro__)
-    return TerminalScreen() if terminal else NotebookScreen()
-
-
-def _say(text: str) -> None:
-    print(visible(text))
+def _meant(parser: argparse.ArgumentParser, message: str) -> str:
+    """What somebody may have meant by an option that is none."""
+    _, unknown, rest = message.partition("unrecognized arguments: ")
+    wrong = rest.split()[0].partition("=")[0] if unknown and rest else ""
+    fix = near(wrong, [name for action in parser._actions for name in action.option_strings])
+    return f"→ {fix}" if fix else ""
 
 
 def _unquoted(text: str) -> str:

@@ -155,6 +155,15 @@ class TokenizeEndpoint(Endpoint):
             self.answer_json(await self.while_connected(self.worker.service.tokenize(self.json_body())))
 
 
+class FormatEndpoint(Endpoint):
+    """`?model=ID`; without it, the default."""
+
+    async def get(self) -> None:
+        with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
+            described = self.worker.service.format(self.get_query_argument("model", ""))
+            self.answer_json(await self.while_connected(described))
+
+
 class AttachEndpoint(Endpoint):
     """Held open as long as the client is there; a newline now and then keeps proxies from closing it."""
 

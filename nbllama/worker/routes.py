@@ -23,6 +23,7 @@ def routes() -> list[tuple[str, type[RequestHandler]]]:
         (r"/nbllama/requests", endpoints.RequestsEndpoint),
         (r"/nbllama/requests/([^/]+)/cancel", endpoints.CancelEndpoint),
         (r"/nbllama/tokenize", endpoints.TokenizeEndpoint),
+        (r"/nbllama/format", endpoints.FormatEndpoint),
         (r"/nbllama/load", endpoints.LoadEndpoint),
         (r"/nbllama/unload", endpoints.UnloadEndpoint),
         (r"/nbllama/stop", endpoints.StopEndpoint),

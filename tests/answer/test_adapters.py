@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from nbllama.answer import published_models
+from nbllama.answer.merged_models import FOLDER
 from nbllama.answer.published_models import SMOLLM2, Adapter, Published
 from nbllama.answer.service import Service, ServiceSettings
 from nbllama.wire.errors import ServerFault
@@ -146,3 +149,71 @@ def test_an_adapter_that_is_missing_is_said(taught: Published) -> None:
     assert taught.adapter is not None
     taught.adapter.path.unlink()
     assert "the adapter tiny-tools, a part of nbllama, cannot be read" in asyncio.run(refusal("taught"))
+
+
+async def answer_of(model: str) -> list[dict[str, Any]]:
+    service = Service(ServiceSettings(model=model, ctx=256))
+    await service.start()
+    try:
+        found: list[dict[str, Any]] = (await ask(service, model, "1"))["content"]
+        return found
+    finally:
+        await service.close()
+
+
+def merged_files(cache: Path) -> list[Path]:
+    return sorted((cache / FOLDER).iterdir()) if (cache / FOLDER).is_dir() else []
+
+
+def test_the_merged_file_is_written_once_and_anew_for_another_adapter(taught: Published, cache: Path) -> None:
+    asyncio.run(answer_of("taught:base"))
+    assert merged_files(cache) == [], "the base alone needs none"
+    first = asyncio.run(answer_of("taught"))
+    (written,) = merged_files(cache)
+    age = written.stat().st_mtime_ns
+    assert asyncio.run(answer_of("taught")) == first
+    assert [path.stat().st_mtime_ns for path in merged_files(cache)] == [age]
+    assert taught.adapter is not None
+    write_tiny_adapter(taught.adapter.path, seed=7, base_sha256=taught.sha256)
+    assert asyncio.run(answer_of("taught")) != first
+    (other,) = merged_files(cache)
+    assert other != written
+
+
+def test_a_merged_file_that_was_cut_short_is_made_again(taught: Published, cache: Path) -> None:
+    first = asyncio.run(answer_of("taught"))
+    (written,) = merged_files(cache)
+    whole = written.read_bytes()
+    written.write_bytes(whole[: len(whole) // 2])
+    killed, beside = cache / FOLDER / ".half-killed", cache / FOLDER / ".half-beside"
+    for half in (killed, beside):
+        half.write_bytes(b"GGUF")
+    os.utime(killed, (1_000_000_000, 1_000_000_000))
+    assert asyncio.run(answer_of("taught")) == first
+    assert merged_files(cache) == [beside, written], "what another worker may be writing stays"
+    assert written.read_bytes() == whole
+
+
+def test_a_full_disk_leaves_nothing_and_the_adapter_is_used(
+    taught: Published, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fill(base: Path, adapter: Path, target: Path, **_: str) -> None:
+        target.write_bytes(base.read_bytes()[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nbllama.engine.merging.merge", fill)
+        beside = asyncio.run(answer_of("taught"))
+    assert merged_files(cache) == []
+    said = [record.getMessage() for record in caplog.records if record.name == "nbllama.answer.merged_models"]
+    assert len(said) == 1
+    assert said[0].endswith("cannot be written (No space left on device): the adapter is used beside its base, slower")
+    assert asyncio.run(answer_of("taught")) == beside, "merged, it answers alike"
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_the_adapter_is_used(
+    taught: Published, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (cache / FOLDER).write_text("a file where the folder should be")
+    assert asyncio.run(answer_of("taught")) != asyncio.run(answer_of("taught:base"))
+    assert "the adapter is used beside its base, slower" in caplog.text

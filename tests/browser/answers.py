@@ -76,6 +76,18 @@ WHOLE = [START, *thinking(0, "Divisors come in pairs.\n\nSo the root is enough. 
 WHOLE += call(2, "run_python", code="is_prime(97)", note="n" * 200)
 EVIL = [START, *thinking(0, HOSTILE), *text(1, HOSTILE), *call(2, HOSTILE, **{HOSTILE: HOSTILE})]
 
+TOOLS = f"""
+hostile = {HOSTILE!r}
+def look(at: str) -> str:
+    "Looks at it."
+    return hostile
+def boom(at: str) -> str:
+    raise ValueError(hostile)
+def many(n: int) -> list:
+    return list(range(n))
+nbllama.run_tools("tools please", [look, boom, many])
+"""
+
 CELLS = [
     "%load_ext nbllama\nimport nbllama",
     PLAY,
@@ -88,14 +100,26 @@ CELLS = [
     "nbllama.traces()",
     "%%llama\nfails",
     "client = nbllama.client(max_retries=0)\nclient.messages.create(model='x', max_tokens=0, messages=[])",
+    "%%llama --raw --chat pupil\nhostile",
+    f"import pandas as pd\nprices = pd.DataFrame({{{HOSTILE!r}: [{HOSTILE!r}, 'x'] * 9}})",
+    "%%llama -i prices\nIt was a dark and stormy night",
+    "{}['<script>window.ran = 1</script>']",
+    "%llama error -n 20",
+    TOOLS,
 ]
-FAIL = (9, 10)
+FAIL = (9, 10, 14)
 """Which of the cells end in an error, as they should."""
+PYTHONS = (14,)
+"""Whose error is Python's, with its whole traceback."""
 
 
 def write(folder: Path, name: str) -> None:
     """The notebook, and the script of its model beside it."""
+    calls = [("look", {"at": HOSTILE}), ("boom", {"at": "x"}), ("many", {"n": 500}), ("many", {"n": "three"})]
+    written = [json.dumps({"name": name, "arguments": arguments}) for name, arguments in calls]
     rules = [
+        {"when": "tools please", "answer": "\n".join(f"<tool_call>\n{one}\n</tool_call>" for one in written)},
+        {"when": "tool_response", "answer": "Nothing of it ran."},
         {"when": "hostile", "answer": f"<think>{HOSTILE}</think>{HOSTILE}"},
         {"when": "fails", "answer": "This answer will end in an err", "fail_after": 5},
     ]

@@ -13,7 +13,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from nbllama.notebook import trace
+from nbllama.notebook.conversation import conversations
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.last_error import last_error
 from nbllama.worker import starting
 from tests.notebook.fake_worker import FakeWorker
 
@@ -35,6 +37,8 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(starting, "_has_llama_cpp", lambda: False)
     monkeypatch.setattr(trace, "_last", None)
+    monkeypatch.setattr(last_error, "failed", None)
+    conversations.clear()
     yield folder
     link.detach()
     shutil.rmtree(folder, ignore_errors=True)

@@ -49,6 +49,12 @@ MODEL = {
 }
 
 
+RUNNING = [
+    {"id": "req_1", "message_id": "msg_1", "model": "fake", "stream": True, "state": "prefill", "prefill": 0.25},
+    {"id": "req_2", "message_id": "msg_2", "model": "fake", "stream": True, "state": "running"},
+]
+
+
 @dataclass(frozen=True)
 class Received:
     method: str
@@ -113,9 +119,13 @@ class FakeWorker:
 
     def __init__(self, folder: Path | None, *, name: str = "w") -> None:
         self.steps: list[Step] = text_answer("Hello", " there")
+        self.next_answers: list[list[Step]] = []
+        """Taken one for each request; when they are used up, `steps` is the answer."""
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.record: dict[str, Any] | None = None
         self.received: list[Received] = []
+        self.loading: list[float] = []
+        """How far the model of a load is, each time that status is asked; it is there when there is no more."""
         self.connections: list[socket.socket] = []
         self.attached = 0
         self.client_gone = threading.Event()
@@ -193,6 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         answers: dict[str, Callable[[], dict[str, Any]]] = {
             "/nbllama/handshake": lambda: {"protocol": PROTOCOL, "version": __version__, "pid": os.getpid()},
             "/nbllama/status": self._status,
+            "/nbllama/requests": lambda: {"requests": RUNNING},
             "/nbllama/traces": lambda: {"traces": [_summary(self.worker.record)] if self.worker.record else []},
             "/v1/models": lambda: {"data": [{"id": "fake", "type": "model"}], "has_more": False},
         }
@@ -212,7 +223,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.worker.refusal is not None:
             return self._json(*self.worker.refusal)
         if not self.path.partition("?")[0].endswith("/v1/messages"):
+            if self.path == "/nbllama/tokenize":
+                return self._json(200, {"tokens": [{"id": 1, "piece": word} for word in body["text"].split()]})
             if self.path == "/nbllama/load":
+                while self.worker.loading:
+                    threading.Event().wait(0.01)
                 return self._json(200, MODEL | {"id": body["model"]})
             return self._json(200, {"input_tokens": 7, "stopping": True})
         if body.get("stream"):
@@ -226,8 +241,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _status(self) -> dict[str, Any]:
         counts = {"requests_total": 3, "requests_running": 1, "requests_waiting": 0}
+        loading = [MODEL | {"id": "big", "state": "loading", "load": n} for n in self.worker.loading[:1]]
+        del self.worker.loading[:1]
         return {
-            "models": [MODEL],
+            "models": [MODEL, *loading],
             "pid": os.getpid(),
             "version": __version__,
             "rss_bytes": 7e6,
@@ -264,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self) -> None:
         self._begin("text/event-stream; charset=utf-8")
-        for step in self.worker.steps:
+        for step in self.worker.next_answers.pop(0) if self.worker.next_answers else self.worker.steps:
             if step == DIE:
                 self.worker.die()
                 return

@@ -21,7 +21,7 @@ from nbllama.errors import NbllamaError
 from nbllama.worker import connection
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds. Only a failure waits for so long."""
 
 WORDS = "one two three four five six seven eight nine ten"

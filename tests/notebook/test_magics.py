@@ -10,9 +10,11 @@ import pytest
 from IPython.core.error import UsageError
 
 import nbllama
-from nbllama.notebook import display
+from nbllama.notebook import display, load_progress
+from nbllama.notebook.commands import COMMANDS, help_text
 from nbllama.notebook.errors import AskError
-from nbllama.notebook.magics import interpolate
+from nbllama.notebook.interpolation import interpolate
+from nbllama.notebook.magics import NbllamaMagics
 from nbllama.wire.errors import Overloaded
 from nbllama.wire.events import ContentBlockDelta, ContentBlockStart, ErrorEvent, Ping
 from tests.notebook.conftest import Shell
@@ -80,6 +82,78 @@ def test_what_is_asked(shell: Shell, worker: FakeWorker) -> None:
         "thinking": {"type": "adaptive"},
         "stream": True,
     }
+
+
+def test_one_answer_each_time(shell: Shell, worker: FakeWorker) -> None:
+    shell.run("%%llama --greedy --seed 0\nHi")
+
+    body = worker.requests("/v1/messages")[0].body
+    assert (body["temperature"], body["nbllama"]) == (0, {"seed": 0})
+
+
+def test_raw_shows_what_the_model_wrote(shell: Shell, worker: FakeWorker) -> None:
+    worker.steps = text_answer("**bold** ", "<b>")
+    worker.record = {
+        "id": "req_fake",
+        "message_id": "msg_fake",
+        "timings": {},
+        "output_text": "<think></think>**bold** <b>",
+    }
+    shell.run("%%llama --raw\nHi")
+
+    assert not any("<strong>" in data["text/html"] for data, _ in shell.displays)
+    assert "&lt;think&gt;&lt;/think&gt;**bold** &lt;b&gt;" in shell.last["text/html"]
+    assert shell.last["text/plain"] == "<think></think>**bold** <b>"
+
+
+def test_own_requests_are_seen_and_ended(shell: Shell, worker: FakeWorker, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("%llama running")
+    shell.run("%llama cancel req_1")
+    shell.run("%llama cancel all")
+    printed = capsys.readouterr().out
+
+    assert "req_1  fake, reading the prompt: 25%\nreq_2  fake, running\n" in printed
+    assert "cancelled req_1\ncancelled req_1\ncancelled req_2\n" in printed
+    cancelled = [one.path for one in worker.received if one.path.endswith("/cancel")]
+    assert cancelled == [f"/nbllama/requests/req_{n}/cancel" for n in (1, 1, 2)]
+
+
+def test_a_model_on_its_way_has_a_bar(shell: Shell, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_progress, "_INTERVAL", 0.01)
+    worker.loading = [0.0, 0.4, 0.9]
+    shell.run("%llama load big")
+    shown = [data["text/html"] for data, _ in shell.displays]
+
+    assert [update for _, update in shell.displays] == [False, True, True, True]
+    assert [f'value="{n}"' in html for n, html in zip((0, 40, 90), shown, strict=False)] == [True] * 3
+    assert "loaded big, loaded" in shown[-1] and "<progress" not in shown[-1]
+
+
+def test_an_interrupt_ends_the_waiting_for_a_model_only(
+    shell: Shell, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = load_progress.ProgressBar.show
+
+    def interrupted(bar: load_progress.ProgressBar, fraction: float) -> None:
+        show(bar, fraction)
+        worker.loading.clear()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(load_progress.ProgressBar, "show", interrupted)
+    worker.loading = [0.4, 0.9]
+
+    assert isinstance(shell.fails("%llama load big"), KeyboardInterrupt)
+    assert shell.last["text/plain"] == "loading big: nobody waits here any more; the worker loads on"
+    assert not any(one.path.endswith("/cancel") for one in worker.received)
+
+
+def test_help_tells_every_option_and_command() -> None:
+    text = help_text()
+    options = {name for action in NbllamaMagics.llama.parser._actions for name in action.option_strings}
+
+    assert {name for name in options if name not in text} == set()
+    assert [name for name in COMMANDS if f"%llama {name}" not in text] == []
+    assert all(len(line) <= 120 for line in text.splitlines())
 
 
 def test_defaults_can_be_configured(shell: Shell, worker: FakeWorker) -> None:
@@ -233,7 +307,24 @@ def test_a_worker_that_accepts_nothing_more_is_replaced(shell: Shell, worker: Fa
         ("%%llama Hi\nHi", "belongs below"),
         ("%%llama\n  \n", "no prompt"),
         ("%%llama --bogus\nHi", "unrecognized arguments: --bogus"),
+        ("%%llama --max-tokns 5\nHi", "did you mean --max-tokens"),
+        ("%%llama -s 'Be\nHi", "No closing quotation"),
+        ("%%llama --greedy -t 1\nHi", "give one of them"),
+        ("%%llama -n 0\nHi", "--max-tokens 0: at least 1"),
+        ("%%llama --seed x\nHi", "--seed: invalid int value"),
+        ("%%llama --drop\nHi", "--chat NAME"),
+        ("%%llama --budget 9\nHi", "-i NAME"),
+        ("%%llama -i nobody\nHi", "no variable nobody"),
+        ("%%llama -i In\nHi", "of type list, not a DataFrame"),
         ("%llama bogus", "there is status, models"),
+        ("%llama statsu", "did you mean status"),
+        ("%llama status --raw", "takes no options (--raw)"),
+        ("%llama claude fish", "there is sh, powershell, settings"),
+        ("%llama cancel req_9", "you have no such request; there is req_1, req_2"),
+        ("%llama cancel req_", "the beginning of 2"),
+        ("%llama chats show none", "no chat is called none"),
+        ("%llama chats drop", "%llama chats clear"),
+        ("%llama error", "no cell has failed"),
         ("%llama load", "%llama load REF"),
         ("%llama status now", "takes nothing more"),
     ],
@@ -258,7 +349,7 @@ def test_commands(shell: Shell, worker: FakeWorker, capsys: pytest.CaptureFixtur
     assert "1 running" in printed
     assert "warning     its build is worked around" in printed
     assert "loaded smollm2" in printed
-    assert "%%llama            ask" in printed
+    assert "%%llama                    ask" in printed
     assert "stopping the worker" in printed
     assert worker.requests("/nbllama/load")[1].body == {"model": str(Path("x.gguf").resolve())}
 

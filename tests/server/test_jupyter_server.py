@@ -323,8 +323,9 @@ def attached_to_worker(server: Server) -> int:
     """How many are attached, asked of the worker itself; waits until it is none."""
     code = (
         "import time\nfrom nbllama.worker import connection\n"
-        "endpoint = connection.find()\n"
-        "for _ in range(100):\n"
+        "endpoint, attached = connection.find(), 0\n"
+        # Where this machine is slow, it has ended by now, as a worker does that nobody is attached to.
+        "for _ in range(100 if endpoint else 0):\n"
         "    attached = connection.request_json(endpoint, 'GET', '/nbllama/status')['attached']\n"
         "    if not attached: break\n"
         "    time.sleep(0.05)\n"

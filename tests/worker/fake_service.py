@@ -160,6 +160,9 @@ class FakeService:
     async def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"tokens": [{"id": 1, "piece": body["text"]}]}
 
+    async def format(self, model_id: str) -> dict[str, Any]:
+        return {"id": model_id or "fake", "family": "hermes"}
+
     def status(self) -> dict[str, Any]:
         return {"models": [], "requests_total": len(self.answers), "requests_running": 0, "requests_waiting": 0}
 

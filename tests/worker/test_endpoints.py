@@ -233,6 +233,8 @@ def test_our_own_endpoints(worker: WorkerThread) -> None:
     assert post("/nbllama/load", {"model": "m", "ctx": 99}) == {"id": "m", "state": "loaded", "n_ctx": 99}
     assert post("/nbllama/unload", {"model": "m"})["state"] == "unloaded"
     assert post("/nbllama/tokenize", {"text": "é"}) == {"tokens": [{"id": 1, "piece": "é"}]}
+    for path, id in (("/nbllama/format", "fake"), ("/nbllama/format?model=other", "other")):
+        assert connection.request_json(worker.endpoint, "GET", path)["id"] == id
     trace = connection.request_json(worker.endpoint, "GET", "/nbllama/traces/req_1")
     assert trace == {"id": "req_1", "client": "local"}
 

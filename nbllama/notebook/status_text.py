@@ -1,0 +1,63 @@
+"""`%llama status` and `%llama models`: what runs and which models there are, in lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from nbllama.notebook.ask import adapter_of, size_of
+from nbllama.notebook.jupyter_server import server_help
+from nbllama.notebook.kernel_link import link
+from nbllama.notebook.running import progress_of
+from nbllama.worker import connection
+
+
+def status_text() -> str:
+    """Starts nothing. Raises NbllamaError."""
+    lines = [_worker_status()]
+    if not os.environ.get("NBLLAMA_BASE_URL"):
+        lines += [f"warning     {other}" for other in connection.other_workers()]
+    if (text := server_help()) is not None:
+        lines.append(f"Jupyter     {text}")
+    return "\n".join(lines)
+
+
+def _worker_status() -> str:
+    if not os.environ.get("NBLLAMA_BASE_URL") and connection.find() is None:
+        return "no worker is running; one starts when you ask"
+    status = connection.request_json(link.endpoint(), "GET", "/nbllama/status")
+    memory, minutes = status["rss_bytes"] / 1e6, status["uptime_s"] / 60
+    lines = [
+        f"worker      pid {status['pid']}, nbllama {status['version']}, {memory:,.0f} MB, up {minutes:.0f} min",
+        f"requests    {status['requests_total']} so far, {status['requests_running']} running, "
+        f"{status['requests_waiting']} waiting",
+    ]
+    lines += [f"model       {model_line(model)}" for model in status["models"]]
+    lines += [f"hint        {model['hint']}" for model in status["models"] if model.get("hint")]
+    lines += [f"warning     {warning}" for model in status["models"] for warning in model.get("warnings", [])]
+    lines += [f"built with  {model['build']}" for model in status["models"] if model.get("build")]
+    lines += [f"request     {request.get('model')}: {progress_of(request)}" for request in status.get("requests", [])]
+    attached = ", ".join(f"{kind} {n}" for kind, n in sorted(status.get("attached_as", {}).items()))
+    return "\n".join([*lines, f"attached    {attached}"] if attached else lines)
+
+
+def models_text(say: Callable[[str], None]) -> str:
+    """A line a model; a worker is started for it. Raises NbllamaError."""
+    endpoint = link.endpoint(on_wait=say)
+    if not endpoint.is_worker:
+        return "\n".join(model["id"] for model in connection.request_json(endpoint, "GET", "/v1/models")["data"])
+    # Refused with the reason if the default is no model; status passes over that.
+    connection.request_json(endpoint, "GET", "/v1/models")
+    models = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
+    return "\n".join([model_line(model) for model in models] + [model["hint"] for model in models if model.get("hint")])
+
+
+def model_line(model: dict[str, Any]) -> str:
+    """A model of a worker's status on one line."""
+    context = f"context {model['n_ctx']:,} tokens" if model.get("n_ctx") else ""
+    default = "default" if model.get("default") else ""
+    state = f"loading {model.get('load', 0):.0%}" if model["state"] == "loading" else model["state"]
+    parts = [model["id"], state, size_of(model), adapter_of(model), context]
+    parts += [model.get("device") or "", default, model.get("error") or ""]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,48 @@
+"""`%%llama --tools f,g`: the functions are named, and found among the cell's variables."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbllama.notebook.ask import Question
+from nbllama.notebook.tools.loop import MAX_STEPS, ToolLoop
+from nbllama.notebook.tools.toolbox import Toolbox
+
+
+def run_cell(
+    shell: InteractiveShell,
+    question: Question,
+    names: str,
+    *,
+    confirm: bool = False,
+    max_steps: int | None = None,
+    output: str | None = None,
+) -> None:
+    """Runs it; `output` names the variable that keeps the ToolRun, also one that was broken off. Raises UsageError."""
+    # IPython leaves the quotes around `--tools "f, g"`.
+    toolbox = Toolbox(_function(name.strip(), shell.user_ns) for name in names.strip("'\"").split(",") if name.strip())
+    loop = ToolLoop(question, toolbox, confirm, MAX_STEPS if max_steps is None else max_steps)
+    try:
+        loop.run()
+    finally:
+        if output is not None:
+            shell.push({output: loop.result})  # type: ignore[no-untyped-call]  # IPython
+
+
+def _function(name: str, variables: dict[str, Any]) -> Any:
+    """A variable, or `module.function`."""
+    first, *rest = name.split(".")
+    if first not in variables:
+        near = difflib.get_close_matches(first, [known for known in variables if not known.startswith("_")], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "define it in a cell above"
+        raise UsageError(f"%%llama --tools: there is no function {first}\n→ {hint}")
+    value = variables[first]
+    for part in rest:
+        if not hasattr(value, part):
+            raise UsageError(f"%%llama --tools {name}: {first} has no {part}")
+        value = getattr(value, part)
+    return value
