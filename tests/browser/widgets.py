@@ -87,7 +87,7 @@ def _records(folder: Path) -> dict[str, Record]:
 
 def _is_lost(event: dict[str, Any]) -> bool:
     """The message's start, and that of the call."""
-    return event["type"] == "message_start" or event.get("content_block", {}).get("type") == "tool_use"
+    return bool(event["type"] == "message_start" or event.get("content_block", {}).get("type") == "tool_use")
 
 
 def _slow(record: Record) -> None:

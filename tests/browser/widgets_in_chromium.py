@@ -76,7 +76,7 @@ def look(page: Page, pictures: Path | None, theme: str) -> None:
     for kind in ("mjx-container", ".MathJax", "svg[onload]", "img[onerror]", 'a[href^="javascript"]'):
         if page.locator(f".jp-OutputArea-output {kind}").count():
             raise Failed(f"there is a {kind} in the outputs")
-    for part in (".widget-html-content", ".jupyter-button:not([disabled])", ".jp-OutputArea-output label"):
+    for part in (".widget-html-content", ".jupyter-button:not([disabled])", "label"):
         ratio, text = page.evaluate(answers.LEAST_CONTRAST, f".jp-OutputArea-output {part}")
         print(f"{theme}, {part}: least contrast {ratio:.1f} ({text!r})")
         if not text or ratio < answers.CONTRAST:
@@ -225,7 +225,7 @@ def reopen(page: Page, url: str, folder: Path, python: str) -> None:
     check_static(page, "reopened")
     welcome.open_untrusted(page, url, folder, NOTEBOOK)
     check_static(page, "untrusted")
-    page.goto(f"file://{answers.export(python, folder, 'lab')}")
+    page.goto(f"file://{answers.export(python, folder, 'lab', NOTEBOOK)}")
     check_static(page, "nbconvert")
 
 
