@@ -93,7 +93,7 @@ def _is_lost(event: dict[str, Any]) -> bool:
 def _slow(record: Record) -> None:
     """A scripted model answers at once: as if each token had taken 40 ms."""
     n = len(record["output_ids"])
-    record["token_times"] = [0.5 + 0.04 * i + (0.2 if i == 9 else 0) for i in range(n)]
+    record["token_times"] = [0.5 + 0.04 * i + (0.2 if i >= 9 else 0) for i in range(n)]
     total = record["token_times"][-1] + 0.05
     record["timings"] = {"queued_s": 0.1, "prefill_s": 0.35, "first_token_s": 0.5, "decode_s": total - 0.55}
     record["timings"] |= {"total_s": total, "tokens_per_second": 25.0}

@@ -56,7 +56,7 @@ class Branches:
             instead = f"token {branch.index:,}, instead of {markup.plain(branch.instead)}:"
             lines.append(f"{corner} {instead} {chip}{markup.plain(shorten(branch.said, _CHARS))}")
         body = "".join(f'<div style="margin:3px 0">{line}</div>' for line in lines)
-        return markup.caption("Branches") + f'<div style="{markup.MONO}">{body}</div>'
+        return markup.caption("Branches") + f'<div style="{markup.MONO};overflow-wrap:anywhere">{body}</div>'
 
 
 def said_of(result: Any, begun: str) -> str:

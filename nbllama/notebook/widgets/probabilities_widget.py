@@ -42,7 +42,7 @@ class ProbabilitiesPanel(Panel):
             min=0,
             max=max(len(self._rows) - 1, 0),
             description="token",
-            layout=ipywidgets.Layout(width="170px"),
+            **compact("130px"),
         )
         self.surprising = self.button("next surprise", "the next token that had less than 50 %", self._next_surprise)
         self.bars, self.meaning = html(), html()
@@ -181,7 +181,7 @@ class ProbabilitiesPanel(Panel):
 def percent(p: float | None) -> str:
     if p is None:
         return "?"
-    return "<0.1%" if p < 0.0005 else f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}"
+    return "<0.1%" if 0 < p < 0.0005 else f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}"
 
 
 _ENDS = "ended its turn here"

@@ -165,7 +165,7 @@ def _gaps(rows: Sequence[Row], chosen: int, first: int, n: int) -> str:
     longest = max([*inner, 1e-9])
     picture, width = Picture(_BOTTOM + 30), (WIDTH - 100) / len(rows)
     for place, one in enumerate(rows):
-        height = min(one["gap"] / longest, 1.15) * _HIGH
+        height = min(max(one["gap"], 0.0) / longest, 1.15) * _HIGH
         left = 80 + place * width
         picture.bar(
             left, _BOTTOM - height, max(width - 1.5, 1), height, look_of("tools" if place == chosen else "user")
