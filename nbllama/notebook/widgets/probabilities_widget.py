@@ -12,7 +12,7 @@ from nbllama.notebook.widgets.chips import Chip, Chips, Skin
 from nbllama.notebook.widgets.panel import Panel, beside, compact, facts, html, put, words
 from nbllama.views import markup
 from nbllama.views.palette import ALARM, INK, PAPER, SHADES, look_of, shade_of
-from nbllama.views.probabilities import Probabilities
+from nbllama.views.probabilities import Probabilities, percent
 from nbllama.views.view import Row, shorten
 
 Fork = Callable[[int, int], Any]
@@ -178,12 +178,6 @@ class ProbabilitiesPanel(Panel):
             self.go_on.disabled, self.go_on.description = False, "continue from here"
 
 
-def percent(p: float | None) -> str:
-    if p is None:
-        return "?"
-    return "<0.1%" if 0 < p < 0.0005 else f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}"
-
-
 _ENDS = "ended its turn here"
 _MARKERS = {
     **dict.fromkeys(("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>", "<eos>", "<end_of_turn>", "<|end|>"), _ENDS),
@@ -218,7 +212,7 @@ def _bar(p: float | None, color: str) -> str:
     filled = f'<span style="{frame};width:{max(round(p * _WIDE), 1)}px;background:{color}"></span>'
     rest = f'<span style="{frame};width:{_WIDE - round(p * _WIDE)}px;background:#e6e6e6"></span>'
     outer = f"display:inline-block;border:1px solid #767676;line-height:0;vertical-align:middle;background:{ALARM}"
-    return f'<span style="{outer}">{filled}{rest}</span> {percent(p)}'
+    return f'<span style="{outer}">{filled}{rest}</span> {percent(p) if p else "0%"}'
 
 
 def _in_words(entropy: float | None) -> str:
