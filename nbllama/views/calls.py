@@ -13,7 +13,7 @@ from typing import Any
 
 from nbllama.views import markup
 from nbllama.views.answer_parts import answer_offsets
-from nbllama.views.palette import ALARM, ALARM_LINE, INK, look_of
+from nbllama.views.palette import ALARM, ALARM_LINE, INK, Look, look_of
 from nbllama.views.probabilities import percent
 from nbllama.views.reading import Reading, Record, number, whole_number
 from nbllama.views.step_events import events_of_steps
@@ -146,7 +146,7 @@ _HEAD = ("raw text", "state", "decision", "pieces", "events", "grammar")
 def _line(row: Row, masked: bool) -> str:
     nothing = "<i>(in the prompt)</i>" if row["start"] < 0 else "<i>(nothing)</i>"
     text = markup.plain(shorten(row["text"], 600)).replace("\n", "⏎<br>") or nothing
-    look = look_of(next((kind for piece, kind in _LOOKS if piece in row["pieces"]), "template"))
+    look = look_of_pieces(row["pieces"])
     raw = f'<div style="{markup.chip_style(look)};{markup.MONO};white-space:pre-wrap">{text}</div>'
     failed = row["decision"].startswith(FAILED)
     style = f"background:{ALARM};color:{INK};border-left:4px solid {ALARM_LINE};padding:0 4px"
@@ -155,6 +155,11 @@ def _line(row: Row, masked: bool) -> str:
     cells += [pieces.replace(" ", "<br>"), events]
     cells += [_grammar(row)] if masked else []
     return "".join(map(markup.html_cell, cells))
+
+
+def look_of_pieces(pieces: str) -> Look:
+    """The look of a step by the names of what came of it."""
+    return look_of(next((kind for piece, kind in _LOOKS if piece in pieces), "template"))
 
 
 def _short(text: str) -> str:

@@ -40,6 +40,11 @@ class Events(View):
         """Of the bytes of a stream, as curl saves them; without times."""
         return cls.of(_read(event.name, event.data) for event in Decoder().feed(data))
 
+    @property
+    def timed(self) -> list[tuple[float | None, Any]]:
+        """(seconds, event) as they came, also where they are no events."""
+        return self._events
+
     @cached_property
     def findings(self) -> list[Finding]:
         """What breaks the stream's rules, and what is odd, in the order of the events."""

@@ -31,6 +31,12 @@ def timeline(events: Timed) -> str:
     return drawing.picture.html(f"Timeline of {len(known)} events in {len(names)} lines{more}")
 
 
+def place_of(events: Timed, time: float) -> float:
+    """Where a time is on the picture of these events: from 0, its left edge, to 1."""
+    known = [time for time, event in events if time is not None and isinstance(event, Mapping)]
+    return _Drawing(min(known[0], 0.0), known[-1], 0).x(time) / WIDTH if known else 0.0
+
+
 def _lanes(events: Sequence[tuple[float, Any]]) -> dict[str, list[tuple[float, Mapping[str, Any]]]]:
     lanes: dict[str, list[tuple[float, Mapping[str, Any]]]] = {"message": []}
     names: dict[Any, str] = {}
@@ -60,9 +66,9 @@ class _Drawing:
         self.picture.words(_LEFT - 10, top + 15, name[:26], anchor="end")
         if name.startswith("block"):
             kind = name.partition(": ")[2]
-            self._block(top, self._x(events[0][0]), self._x(events[-1][0]), look_of(_LOOKS.get(kind, kind)))
+            self._block(top, self.x(events[0][0]), self.x(events[-1][0]), look_of(_LOOKS.get(kind, kind)))
         step = max(1, -(-len(events) // MOST_MARKS))
-        shown = [(self._x(time), str(event.get("type"))) for time, event in [*events[::step], *events[-1:]]]
+        shown = [(self.x(time), str(event.get("type"))) for time, event in [*events[::step], *events[-1:]]]
         self.picture.ticks([x for x, kind in shown if kind == _DELTA], top + 6, top + _LANE - 8)
         for x, kind in shown:
             if kind != _DELTA:
@@ -81,11 +87,11 @@ class _Drawing:
         step, at = round_step(self._length), 0.0
         while at <= self._start + self._length:
             if at >= self._start:
-                x = self._x(at)
+                x = self.x(at)
                 self.picture.line(x, _TOP - 6, x, self._bottom, "#d0d0d0")
                 self.picture.words(x, self._bottom + 16, seconds(at) if at else "0", anchor="middle", size=11)
             at += step
         self.picture.line(_LEFT, self._bottom, WIDTH - _RIGHT, self._bottom, LINE)
 
-    def _x(self, time: float) -> float:
+    def x(self, time: float) -> float:
         return _LEFT + (time - self._start) / self._length * (WIDTH - _LEFT - _RIGHT)

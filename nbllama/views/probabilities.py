@@ -57,6 +57,24 @@ class Probabilities(View):
                 rows[-1]["chosen"] = chosen
         return rows
 
+    def candidates(self, i: int) -> list[Row]:
+        """What might have stood at token `i`, the most probable first: id, piece, p and raw_p (after and before a
+        grammar's mask; None where not among the kept ones), chosen, and whether the mask forbade it."""
+        row, one = self._rows[i], self.reading.mappings("probabilities")[i]
+        if row["id"] is None:
+            return []
+        after, before = dict(_pairs(one.get("top"))), dict(_pairs(one.get("raw_top")))
+        # A mask keeps the order of what it allows: what was among the best before, and is gone from them, is forbidden.
+        gone = {id for id in before if id not in after and (row["forced"] or row["removed"])}
+        if row["logprob"] is not None:
+            after.setdefault(row["id"], row["logprob"])
+        found = []
+        for id in {**after, **before}:
+            p, raw_p = _p(after.get(id)), _p(before.get(id))
+            found.append({"id": id, "piece": self._piece(id), "p": p, "raw_p": raw_p})
+            found[-1] |= {"chosen": id == row["id"], "forbidden": id in gone and id != row["id"]}
+        return sorted(found, key=lambda one: -max(one["p"] or 0.0, one["raw_p"] or 0.0))
+
     def summary(self) -> list[str]:
         rows = self._rows
         if not rows:

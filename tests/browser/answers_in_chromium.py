@@ -149,10 +149,10 @@ def check(page: Page, name: str, selector: str = OUTPUTS) -> None:
         raise Failed(f"{name}: an answer is wider than the page")
 
 
-def export(python: str, folder: Path, template: str) -> Path:
+def export(python: str, folder: Path, template: str, notebook: str = NOTEBOOK) -> Path:
     """The saved notebook as HTML, as a reader without Jupyter gets it."""
     target = folder / f"{template}.html"
-    step: list[Any] = [python, "-m", "nbconvert", "--to", "html", "--template", template, folder / NOTEBOOK]
+    step: list[Any] = [python, "-m", "nbconvert", "--to", "html", "--template", template, folder / notebook]
     subprocess.run([*step, "--output", target.name], check=True, capture_output=True, cwd=folder)
     return target
 
