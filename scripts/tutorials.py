@@ -17,6 +17,7 @@ import argparse
 import itertools
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ MASKS = (
     (re.compile(r"sk-[A-Za-z0-9_-]{8,}"), "sk-…"),
     (re.compile(r"(?<![\w/.<])/(?:home|root|tmp|work|usr|opt|Users|private|var)/[^\s\"'<>,)]*"), "/…"),
     (re.compile(r"\bpid \d+"), "pid …"),
+    (re.compile(r"\b\d+\.\d+ s\b"), "… s"),
+    (re.compile(rf"\b{re.escape(socket.gethostname())}\b(?<!localhost)"), "…"),
 )
 DECIMAL = re.compile(r"\b\d+\.\d+\b")
 SOLUTION = re.compile(r"```python\n(.*?)```", re.DOTALL)

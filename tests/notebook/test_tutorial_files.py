@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,7 @@ NOT_IN_OUTPUTS = (
     r"\b(msg|req|toolu)_[A-Za-z0-9]{6,}",
     r"\d tokens/s",
     r"\bpid \d",
+    r"\d\.\d+ s\b",
 )
 
 
@@ -86,11 +88,12 @@ def test_a_guess_is_compared_and_nothing_is_told_before_it(capsys: pytest.Captur
 def test_an_id_is_masked_alike_wherever_it_is_and_paths_and_rates_go() -> None:
     notebook = tutorials.read(PATHS[0])
     cell = next(cell for cell in code_cells(notebook) if cell.outputs)
-    said = "toolu_0123abcdEF toolu_99999999 toolu_0123abcdEF 1,450.5 tokens/s /home/ada/x.gguf sk-ant-0123456789"
+    said = "toolu_0123abcdEF toolu_99999999 toolu_0123abcdEF 1,450.5 tokens/s /home/ada/x.gguf sk-ant-0123456789 0.25 s"
+    said += f" {socket.gethostname()}"
     cell.outputs[:] = [nbformat.from_dict({"output_type": "stream", "name": "stdout", "text": said})]  # type: ignore[no-untyped-call]  # nbformat is not typed
 
     tutorials.mask(notebook)
 
-    first, second, again, rate, _, path, key = text(cell).split()
+    first, second, again, rate, _, path, key, seconds, _, host = text(cell).split()
     assert first == again != second
-    assert (rate, path, key) == ("…", "/…", "sk-…")
+    assert (rate, path, key, seconds, host) == ("…", "/…", "sk-…", "…", "…")
