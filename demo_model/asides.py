@@ -9,8 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from demo_model.draws import Draws
+from demo_model.requests import Request, ordered
 from demo_model.schemas import spoken
-from demo_model.tools import Offer, Request, distinct, ordered
+from demo_model.tools import Offer
+from demo_model.values import distinct
 
 WITH_VALUE = (
     "{t} ({p}: {v})",
@@ -47,9 +49,7 @@ def with_more(one: Request, d: Draws) -> Request | None:
     name = one.offer.slots[slot]
     said, passed, patterns = _said(one, slot, d)
     words = spoken(name)
-    text = one.unended
-    whole = one.text if one.text[-1:] in ".?!" else f"{text}."
-    put = {"p": words, "P": words.capitalize(), "v": said, "t": text, "s": whole, "u": one.text}
+    put = {"p": words, "P": words.capitalize(), "v": said, "t": one.unended, "s": one.ended, "u": one.text}
     return replace(
         one,
         text=str(d.one(patterns)).format(**put),

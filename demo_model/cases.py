@@ -11,7 +11,7 @@ from typing import Any
 from demo_model.chats import Chats, extraction
 from demo_model.demo.dialogues import DemoComposer
 from demo_model.demo.simple_draws import SimpleDraws
-from demo_model.dialogues import Composer, Mix
+from demo_model.dialogues import Composer
 from demo_model.draws import EVALUATION, Draws, load
 from demo_model.judging import (
     Judge,
@@ -24,8 +24,9 @@ from demo_model.judging import (
     thinks_nothing,
     valid,
 )
-from demo_model.tools import Offer, Request, request
-from demo_model.wording import joined
+from demo_model.requests import Request, request
+from demo_model.tools import Offer
+from demo_model.wording import dressed, joined
 
 GENERATED = 60
 SETS = [
@@ -148,7 +149,7 @@ def _thinking() -> Iterator[Case]:
 
 
 COMPOSERS: dict[str, Callable[[int], Composer]] = {
-    "smollm2": lambda seed: Composer(Draws(random.Random(seed), held_out=True), Chats("smollm2"), Mix()),
+    "smollm2": lambda seed: Composer(Draws(random.Random(seed), held_out=True), Chats("smollm2")),
     "demo": lambda seed: DemoComposer(SimpleDraws(random.Random(seed), held_out=True)),
 }
 
@@ -176,7 +177,7 @@ def _generated_calls(composer: Composer, n: int) -> Iterator[Case]:
         offers, one = _asked(composer)
         yield Case(
             "generated_one_call",
-            body(composer.dressed(one, first=True), tools=wire(offers)),
+            body(dressed(one, composer.d, first=True), tools=wire(offers)),
             exactly([as_call(one)]),
             as_call(one),
         )

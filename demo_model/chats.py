@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from demo_model.draws import Draws, load
-from demo_model.tools import SLOT, distinct, fill
+from demo_model.schemas import camel_case, spoken
+from demo_model.values import SLOT, distinct, fill
 
 ORDINARY, CODE, WHO, FOLLOW_UP = 0.6, 0.17, 0.09, 0.14
 
@@ -52,10 +52,9 @@ def extraction(d: Draws) -> tuple[str, dict[str, Any], dict[str, Any]]:
 
 
 def _camel_cased(found: dict[str, Any], schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    names = {name: re.sub(r"_(\w)", lambda match: match[1].upper(), name) for name in found}
-    properties = {names[name]: shown for name, shown in schema["properties"].items()}
-    required = {"required": [names[name] for name in schema["required"]]} if "required" in schema else {}
-    return {names[name]: value for name, value in found.items()}, schema | {"properties": properties} | required
+    properties = {camel_case(name): shown for name, shown in schema["properties"].items()}
+    required = {"required": [camel_case(name) for name in schema["required"]]} if "required" in schema else {}
+    return {camel_case(name): value for name, value in found.items()}, schema | {"properties": properties} | required
 
 
 def schema_of(found: dict[str, Any], entry: dict[str, Any], d: Draws) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def schema_of(found: dict[str, Any], entry: dict[str, Any], d: Draws) -> dict[st
     properties = {name: _property(name, entry["schema"][name], value, titled=titled) for name, value in found.items()}
     schema: dict[str, Any] = {"type": "object", "properties": properties}
     if titled:
-        title = entry["name"].replace("_", " ").title().replace(" ", "")
+        title = spoken(entry["name"]).title().replace(" ", "")
         schema = {"properties": properties, "required": list(found), "title": title, "type": "object"}
     elif d.often(0.8):
         schema["required"] = list(found)
@@ -72,7 +71,7 @@ def schema_of(found: dict[str, Any], entry: dict[str, Any], d: Draws) -> dict[st
 
 
 def _property(name: str, spec: dict[str, Any], found: Any, *, titled: bool) -> dict[str, Any]:
-    title = {"title": name.replace("_", " ").title()} if titled else {}
+    title = {"title": spoken(name).title()} if titled else {}
     if "enum" in spec:
         return title | {"type": "string", "enum": list(spec["enum"])}
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}

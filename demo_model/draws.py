@@ -22,6 +22,7 @@ from wonderwords import RandomWord
 
 DATA = Path(__file__).parent / "data"
 EVALUATION = Path(__file__).parent / "evaluation"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 0.2 s instead of 1.7 for all data
 
 # Where people, towns and streets come from.
 LOCALES = [
@@ -88,10 +89,9 @@ def lists() -> dict[str, list[str]]:
 def avoided() -> frozenset[str]:
     """Names, texts and codes that the hand-written evaluation passes to tools, in lower case."""
     found: set[str] = set()
-    for file in sorted(EVALUATION.glob("*.yaml")):
-        for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
-            for key in ("accepted", "call"):
-                _strings(entry.get(key), found)
+    for entry in load_all("*.yaml", EVALUATION):
+        for key in ("accepted", "call"):
+            _strings(entry.get(key), found)
     return frozenset(text for text in found if len(text) > 3 and text not in COMMON)
 
 
@@ -121,7 +121,12 @@ COMMON = frozenset(
 @cache
 def load(name: str, folder: Path = DATA) -> Any:
     """A file of the data, or of the evaluation."""
-    return yaml.safe_load((folder / name).read_text(encoding="utf-8"))
+    return yaml.load((folder / name).read_text(encoding="utf-8"), LOADER)
+
+
+def load_all(pattern: str, folder: Path = DATA) -> list[Any]:
+    """The entries of all files with such a name."""
+    return [entry for file in sorted(folder.glob(pattern)) for entry in load(file.name, folder)]
 
 
 @cache

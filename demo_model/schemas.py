@@ -12,10 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from demo_model.draws import Draws
-from demo_model.tools import Offer, value
+from demo_model.tools import Offer
+from demo_model.values import value
 
 FORMATS = {"iso_date": "date", "email": "email", "url": "uri", "uuid": "uuid"}
 BARE = ("The {p}", "{P}", "{P} to use", "{P} of the request", "the {p} that is wanted")
+EXAMPLES = ("{}, e.g. {}", "{}, such as {}", "{} (example: {})")
 AFFIXES = ("{}_value", "target_{}", "{}_param", "the_{}", "my_{}", "{}_input", "{}_", "requested_{}")
 OPAQUE = ("arg", "p", "param", "field")
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -46,11 +48,11 @@ def _names(one: Offer, d: Draws) -> dict[str, str]:
     if affix != "{}":
         chosen = {slot: affix.format(name) if d.often(0.6) else name for slot, name in chosen.items()}
     if camel:
-        chosen = {slot: _camel(name) for slot, name in chosen.items()}
+        chosen = {slot: camel_case(name) for slot, name in chosen.items()}
     return chosen if len(set(chosen.values())) == len(chosen) else one.slots
 
 
-def _camel(name: str) -> str:
+def camel_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), name)
 
 
@@ -66,10 +68,7 @@ def _described(one: Offer, slot: str, shown: dict[str, Any], d: Draws) -> dict[s
         name = spoken(one.slots[slot])
         shown["description"] = d.one(BARE).format(p=name, P=name.capitalize())
     if "description" in shown and spec.get("type") not in ("boolean", "array") and d.often(0.15):
-        said, passed = value(spec, d)
-        example = said if isinstance(passed, str) and "enum" not in spec and "map" not in spec else passed
-        shown["description"] = f"{shown['description'].rstrip('.')}{d.one([', e.g. ', ', such as ', ' (example: '])}"
-        shown["description"] += f"{example})" if shown["description"].endswith("(example: ") else str(example)
+        shown["description"] = _with_example(shown["description"], spec, d)
     if "enum" in shown and d.often(0.4):
         shown["enum"] = d.random.sample(shown["enum"], len(shown["enum"]))
     if spec.get("kind") in FORMATS and d.often(0.3):
@@ -79,6 +78,12 @@ def _described(one: Offer, slot: str, shown: dict[str, Any], d: Draws) -> dict[s
     if not spec.get("required") and d.often(0.25):
         shown |= _default(spec, shown, d)
     return shown
+
+
+def _with_example(description: str, spec: dict[str, Any], d: Draws) -> str:
+    said, passed = value(spec, d)
+    example = said if isinstance(passed, str) and "enum" not in spec and "map" not in spec else passed
+    return str(d.one(EXAMPLES)).format(description.rstrip("."), example)
 
 
 def _default(spec: dict[str, Any], shown: dict[str, Any], d: Draws) -> dict[str, Any]:

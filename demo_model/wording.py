@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from demo_model.draws import Draws
-from demo_model.tools import Offer, Request
+from demo_model.kinds import kind
+from demo_model.requests import Request
+from demo_model.tools import Offer
 
 SYSTEMS = (
     "You are a helpful assistant.",
@@ -59,6 +61,24 @@ UNFIT = (
     "None of the tools ({names}) can do that.",
     "No tool here does that, only {names}.",
 )
+# What the assistant thinks, before a call, after its result, and where there is none.
+CHOOSING = (
+    "{tool} does that",
+    "I call {tool}",
+    "{tool} is the right tool",
+    "For that there is {tool}",
+)
+TELLING = ("I tell the user.", "I say so.", "I put it into words.", "Now I can answer.")
+NO_TOOL_NEEDED = (
+    "No tool is needed here. I answer by myself.",
+    "I can answer this without a tool.",
+    "This needs none of the tools.",
+)
+CHATTING = (
+    "The user says: {asks}. I answer shortly.",
+    "I know this and can answer directly.",
+    "The question is: {asks}",
+)
 PROBLEMS = (
     ('{"error": "timeout"}', "the request timed out"),
     ('{"error": "service unavailable"}', "the service is unavailable"),
@@ -104,17 +124,38 @@ def call(one: Request) -> str:
     return f'<tool_call>\n{{"name": "{one.offer.name}", "arguments": {arguments}}}\n</tool_call>'
 
 
-def lowered(pattern: str, one: Request) -> str:
+def system_prompt(d: Draws, share: float) -> str:
+    """One of `SYSTEMS` in a share of the cases, else none."""
+    if not d.often(share):
+        return ""
+    known = {"date": kind(d, "iso_date")[0], "name": kind(d, "first_name")[0], "city": kind(d, "city")[0]}
+    return str(d.one(SYSTEMS)).format(**known)
+
+
+def dressed(one: Request, d: Draws, *, first: bool) -> str:
+    """The request as somebody types it: with a greeting, in lower case at its start, without its full stop."""
+    share = d.random.random()
+    if not first:
+        return _lowered(d.one(AND_THEN), one)
+    if share < 0.12:
+        return _lowered(d.one(OPENINGS), one)
+    if share < 0.2 and one.text[-1:] in ".!?":
+        return _lowered(d.one(CLOSINGS), one)
+    if share < 0.3:
+        return uncapitalised(one)[: len(one.unended)] if one.text.endswith(".") else uncapitalised(one)
+    return one.unended if share < 0.36 else one.text
+
+
+def _lowered(pattern: str, one: Request) -> str:
     return pattern.format(u=one.text, l=uncapitalised(one))
 
 
 def joined(first: Request, second: Request, d: Draws) -> str:
     """Two requests in one message."""
     text = first.unended
-    whole = first.text if first.text[-1:] in ".?!" else f"{text}."
     lower = uncapitalised(first)[: len(text)]
     lower += "" if lower[-1:] in ".?!" else "."
-    return str(d.one(TWO)).format(u=whole, a=text, l=lower, m=uncapitalised(second), v=second.text)
+    return str(d.one(TWO)).format(u=first.ended, a=text, l=lower, m=uncapitalised(second), v=second.text)
 
 
 def uncapitalised(one: Request) -> str:
@@ -124,7 +165,7 @@ def uncapitalised(one: Request) -> str:
     return text if named or text.startswith(("I ", "I'")) or text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
-def able(wants: str) -> str:
+def doable(wants: str) -> str:
     """What one can or cannot do: nobody says that a tool cannot know."""
     return re.sub(r"^know\b", "find out", wants)
 

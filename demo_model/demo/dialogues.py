@@ -12,19 +12,24 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 from demo_model.chats import extraction
 from demo_model.demo import copying
 from demo_model.demo.made_tools import made_tool
 from demo_model.demo.simple_draws import SimpleDraws
 from demo_model.demo.small_talk import SmallTalk
-from demo_model.dialogues import GENERAL, SHELLS, Composer, Group, Mix, Segment
+from demo_model.dialogues import GENERAL, Composer, Group, Segment
 from demo_model.draws import Draws
-from demo_model.tools import Family, Offer, Request, families, offer, request
-from demo_model.wording import listed, schema_turn, shortened, system_turn
+from demo_model.mix import Mix
+from demo_model.offering import FEWER_TOOLS, SHELLS
+from demo_model.requests import Request, request
+from demo_model.tools import Family, Offer, families, offer
+from demo_model.wording import dressed, listed, schema_turn, shortened, system_prompt, system_turn
 
 HARD_KINDS = {"sql", "shell", "python", "iban", "uuid", "coordinates", "isbn"}
 LONGEST_REQUEST = 80
+MOST_SETTINGS = 1  # said in other words than the parameter's: those have to be learnt by heart
 REFUSALS = [
     "I have no tool for that.",
     "None of my tools can do that.",
@@ -63,10 +68,14 @@ def simple_families() -> list[Family]:
     kept = []
     for family in families():
         kinds = {str(spec.get("kind", "")) for spec in family.parameters.values()}
-        short = [(say, set) for say, set in family.requests if len(say) <= LONGEST_REQUEST and say.isascii()]
+        short = [wording for wording in family.requests if _simple(*wording)]
         if not kinds & HARD_KINDS and family.key not in GENERAL | SHELLS and len(short) > 3:
             kept.append(replace(family, requests=short))
     return kept
+
+
+def _simple(say: str, set: dict[str, Any]) -> bool:
+    return len(say) <= LONGEST_REQUEST and say.isascii() and len(set) <= MOST_SETTINGS
 
 
 class DemoComposer(Composer):
@@ -91,7 +100,7 @@ class DemoComposer(Composer):
 
     def offers(self, n: int | None = None) -> list[Offer]:
         """One to six tools, or `n`. The first can be asked for; of the others half are for nearly the same."""
-        n = n or self.d.one([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6])
+        n = n or self.d.one(FEWER_TOOLS)
         first = self._family()
         made: dict[str, Offer] = {}
         while len(made) < n:
@@ -135,7 +144,7 @@ class DemoComposer(Composer):
             ask, answer = self.chats.one(self.d)
             return [*self._asks(ask, thinks), *self._says(answer, thinks and "No tool is needed.")]
         answer = self.d.one(REFUSALS).format(names=listed([one.name for one in offers[:3]]))
-        asked = self._asks(self.dressed(self.unfit(offers), first=True), thinks)
+        asked = self._asks(dressed(self.unfit(offers), self.d, first=True), thinks)
         return [*asked, *self._says(answer, thinks and "No tool does that.")]
 
     def _thought(self, requests: list[Request]) -> str:
@@ -183,7 +192,7 @@ class DemoComposer(Composer):
         way = self.d.random.randrange(3)
         if way == 0:
             offers = self.offers(self._up_to(7, 20))
-            return Group(system_turn(self._system(0.3), offers), [self._with_tools(offers) for _ in range(4)])
+            return Group(system_turn(system_prompt(self.d, 0.3), offers), [self._with_tools(offers) for _ in range(4)])
         if way == 1:
             text, asked = copying.records(self.d, self._up_to(15, 70), 4)
             offers = self.offers(self.d.one([1, 2, 3])) if self.d.often(0.6) else []
@@ -191,7 +200,7 @@ class DemoComposer(Composer):
             return Group(system_turn(text, offers), [*map(self._answered, asked), *used])
         offers = self.offers(self.d.one([1, 2, 3])) if self.d.often(0.6) else []
         turns = [self._with_tools(offers) if offers else self._chat() for _ in range(self._up_to(5, 25))]
-        return Group(system_turn(self._system(0.3), offers), [[part for turn in turns for part in turn]])
+        return Group(system_turn(system_prompt(self.d, 0.3), offers), [[part for turn in turns for part in turn]])
 
     def _up_to(self, low: int, high: int) -> int:
         return self.d.random.randint(low, int(high * self.mix.length))

@@ -1,13 +1,15 @@
-"""Values that a tiny model can copy: ASCII, and not long."""
+"""Values that a tiny model can copy: ASCII, and not long, nor of long words."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from demo_model.draws import Draws, avoided, held_out
 
 LONGEST = 40
+LONG_WORD = re.compile(r"[A-Za-z]{13}")  # coined ones of three syllables; English ones have up to 11 letters
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class SimpleDraws(Draws):
         text = ""
         for _ in range(200):
             text = draw()
-            simple = text.isascii() and len(text) <= LONGEST
+            simple = text.isascii() and len(text) <= LONGEST and not LONG_WORD.search(text)
             if simple and text.casefold() not in avoided() and held_out(text) == self.held_out:
                 break
         return text

@@ -261,6 +261,10 @@ class Service:
         """One of a client's own records, by request or message id. Raises NotFound."""
         return self._traces.get(id, client)
 
+    def trace_data(self, id: str, client: str) -> bytes:
+        """The same as JSON. Raises NotFound."""
+        return self._traces.data(id, client)
+
     def check_integrity(self) -> None:
         """Raises if the engine's books do not add up. For tests; blocks for a step."""
         self._engine.check_integrity()

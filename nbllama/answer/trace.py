@@ -88,12 +88,16 @@ class TraceStore:
 
     def get(self, id: str, client: str) -> dict[str, Any]:
         """The record of a request or message id. Raises NotFound, also for another client's."""
+        record: dict[str, Any] = json.loads(self.data(id, client))
+        return record
+
+    def data(self, id: str, client: str) -> bytes:
+        """The same as JSON in ASCII, at once: to read 16 MB takes as long as a step. Raises NotFound."""
         if self._max_count <= 0:
             raise NotFound(TRACES_OFF)
         for request_id, kept in reversed(self._kept.items()):
             if id in (request_id, kept.message_id) and kept.client == client:
-                record: dict[str, Any] = json.loads(kept.data)
-                return record
+                return kept.data
         raise NotFound(f"no trace {id}: it is another client's, was too old to keep, or never was")
 
     def closest(self, record: RequestRecord) -> tuple[str, int | None] | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbllama.views.reading import Origin, Reading
+from nbllama.views.reading import Origin, Reading, whole_number
 
 _OF_PIECES = {
     "ThinkStart": "marker",
@@ -21,25 +22,21 @@ _FIRST = ("tool call", "thinking", "text", "marker")
 
 
 def answer_offsets(reading: Reading) -> list[int] | None:
-    """For each token of the answer the character of `output_text` where it begins; None without pieces.
-
-    Where the pieces spell another text than the record's (a control token is no text), as near as they can tell."""
-    pieces = [reading.piece(id) for id in reading.output_ids]
-    if not pieces or None in pieces:
-        return None
-    text, offsets, at = reading.text("output_text"), [], 0
-    ends = _byte_starts(text)
-    encoded = text.encode(errors="replace")
-    for piece in pieces:
-        offsets.append(min(bisect_right(ends, at) - 1, len(text)) if ends else 0)
-        if piece and encoded.startswith(piece, at):
-            at += len(piece)
-    return offsets
+    """For each token of the answer the character of `output_text` where it begins, or in which it does; None without
+    pieces. Counted and not searched: bytes that are no character became U+FFFD there, and what is masked became •."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    offsets, at, length = [], 0, len(reading.text("output_text"))
+    for id in reading.output_ids:
+        if (piece := reading.piece(id)) is None:
+            return None
+        offsets.append(min(at, length))
+        at += len(decoder.decode(piece))
+    return offsets or None
 
 
 def answer_origins(reading: Reading) -> list[Origin]:
     """One for each of `output_ids`."""
-    steps = [step for step in reading.mappings("parser_steps") if isinstance(step.get("start"), int)]
+    steps = [step for step in reading.mappings("parser_steps") if whole_number(step.get("start")) is not None]
     offsets = answer_offsets(reading) if steps else None
     if offsets is None:
         return [Origin("answer")] * len(reading.output_ids)
@@ -63,11 +60,3 @@ def _part(step: object) -> str:
     pieces = step.get("pieces") if isinstance(step, dict) else None
     parts = {_OF_PIECES.get(str(piece), "text") for piece in pieces} if isinstance(pieces, list) else set()
     return next((part for part in _FIRST if part in parts), "marker")
-
-
-def _byte_starts(text: str) -> list[int]:
-    starts, at = [], 0
-    for char in text:
-        starts.append(at)
-        at += len(char.encode(errors="replace"))
-    return starts

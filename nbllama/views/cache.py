@@ -9,7 +9,7 @@ from nbllama.views.causes import Cause, causes_of
 from nbllama.views.comparison import Comparison
 from nbllama.views.palette import ALARM, ALARM_LINE, GOOD, GOOD_LINE, INK, LINE, Look, look_of
 from nbllama.views.picture import WIDTH, Picture, seconds
-from nbllama.views.reading import Reading, Record
+from nbllama.views.reading import UNKNOWN, Reading, Record
 from nbllama.views.view import Row, View, missing
 
 _KEPT = Look("#cdeedd", "#00664a", "solid", "plain")
@@ -36,7 +36,8 @@ class Cache(View):
         return causes_of(self.comparison) if self.comparison and self._comparable else []
 
     def rows(self) -> list[Row]:
-        origins, cached = self.after.prompt_origins, self.after.cached_tokens
+        cached = self.after.cached_tokens
+        origins = self.after.prompt_origins or [UNKNOWN] * len(self.after.prompt_ids)
         shared = self.comparison.shared if self.comparison else None
         rows: list[Row] = []
         start = 0

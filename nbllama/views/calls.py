@@ -14,7 +14,8 @@ from typing import Any
 from nbllama.views import markup
 from nbllama.views.answer_parts import answer_offsets
 from nbllama.views.palette import ALARM, ALARM_LINE, INK, look_of
-from nbllama.views.reading import Reading, Record
+from nbllama.views.probabilities import percent
+from nbllama.views.reading import Reading, Record, number, whole_number
 from nbllama.views.step_events import events_of_steps
 from nbllama.views.view import Row, View, missing, shorten
 
@@ -59,7 +60,7 @@ class Calls(View):
     @cached_property
     def steps(self) -> list[Mapping[str, Any]]:
         steps = self.reading.mappings("parser_steps")
-        return [step for step in steps if type(step.get("start")) is int and type(step.get("end")) is int]
+        return [step for step in steps if None not in (whole_number(step.get("start")), whole_number(step.get("end")))]
 
     @cached_property
     def failures(self) -> list[Failure]:
@@ -82,7 +83,7 @@ class Calls(View):
             return [missing("the parser's steps") + "."]
         calls = _tool_uses(self.reading)
         lines = [f"{len(self.raw):,} characters were read in {len(self.steps):,} steps: {_count(len(calls), 'call')}."]
-        lines += [f"Call of {name} with {shorten(arguments, 200)}" for name, arguments in calls[:20]]
+        lines += [f"Call of {shorten(name, 100)} with {shorten(arguments, 200)}" for name, arguments in calls[:20]]
         return [*lines, *(one.sentence for one in self.failures)]
 
     def html(self) -> str:
@@ -124,10 +125,11 @@ class Calls(View):
     def _masks(self) -> list[tuple[int, bool, float]]:
         """For each token its place, whether a grammar forced it, and the probability that the grammar took away."""
         asked, offsets = self.reading.mappings("probabilities"), answer_offsets(self.reading)
-        if not asked or offsets is None or len(asked) != len(offsets):
+        if not asked or offsets is None or len(asked) > len(offsets):
             return []
-        pairs = zip(offsets, asked, strict=True)
-        return [(at, one.get("forced") is True, float(one.get("removed") or 0.0)) for at, one in pairs]
+        # Of a long answer only the first ones are kept.
+        pairs = zip(offsets, asked, strict=False)
+        return [(at, one.get("forced") is True, number(one.get("removed")) or 0.0) for at, one in pairs]
 
     def _mask(self, start: int, end: int) -> tuple[int | None, float | None]:
         """(tokens that were forced, the most that was taken away at once) in a part of the text."""
@@ -142,21 +144,26 @@ _HEAD = ("raw text", "state", "decision", "pieces", "events", "grammar")
 
 
 def _line(row: Row, masked: bool) -> str:
-    text = markup.plain(shorten(row["text"], 600)).replace("\n", "⏎<br>") or "<i>(in the prompt)</i>"
+    nothing = "<i>(in the prompt)</i>" if row["start"] < 0 else "<i>(nothing)</i>"
+    text = markup.plain(shorten(row["text"], 600)).replace("\n", "⏎<br>") or nothing
     look = look_of(next((kind for piece, kind in _LOOKS if piece in row["pieces"]), "template"))
     raw = f'<div style="{markup.chip_style(look)};{markup.MONO};white-space:pre-wrap">{text}</div>'
     failed = row["decision"].startswith(FAILED)
     style = f"background:{ALARM};color:{INK};border-left:4px solid {ALARM_LINE};padding:0 4px"
-    decision = markup.plain(row["decision"])
-    cells = [raw, markup.plain(row["state"]), f'<span style="{style}">⚠ {decision}</span>' if failed else decision]
-    cells += [markup.plain(row["pieces"]).replace(" ", "<br>"), markup.plain(row["events"])]
+    state, decision, pieces, events = (_short(row[name]) for name in ("state", "decision", "pieces", "events"))
+    cells = [raw, state, f'<span style="{style}">⚠ {decision}</span>' if failed else decision]
+    cells += [pieces.replace(" ", "<br>"), events]
     cells += [_grammar(row)] if masked else []
     return "".join(map(markup.html_cell, cells))
 
 
+def _short(text: str) -> str:
+    return markup.plain(shorten(text, 300))
+
+
 def _grammar(row: Row) -> str:
     parts = [f"{row['forced']} forced"] if row["forced"] else []
-    return ", ".join([*parts, *([f"{row['removed']:.0%} removed at most"] if row["removed"] else [])])
+    return ", ".join([*parts, *([f"{percent(row['removed'])} removed at most"] if row["removed"] else [])])
 
 
 def _legend() -> str:
@@ -168,7 +175,7 @@ def _legend() -> str:
 def _no_call(raw: str, start: int, end: int) -> Failure:
     """The character where reading ended; in a call of JSON the one where the JSON breaks."""
     text = raw[max(start, 0) : max(end, 0)]
-    at, why = end, "what was read up to there is no call of an offered tool in this model's format"
+    at, why = max(end, 0), "what was read up to there is no call of an offered tool in this model's format"
     broken = _breaks(raw, max(start, 0) + text.find("{")) if "{" in text else None
     if broken is not None:
         at, why = broken.pos, f"its JSON breaks there ({broken.msg})"
@@ -217,11 +224,8 @@ def _place(raw: str, failure: Failure) -> str:
     at = failure.at
     before, char, behind = raw[max(0, at - 120) : at], raw[at : at + 1] or "⟨end⟩", raw[at + 1 : at + 60]
     mark = f"background:{ALARM};color:{INK};border:2px solid {ALARM_LINE};padding:0 3px"
-    style = (
-        f"{markup.MONO};white-space:pre-wrap;border:1px solid #767676;border-radius:4px;padding:6px 10px;margin:4px 0"
-    )
     parts = f'{markup.plain(before)}<b style="{mark}">{markup.plain(char)}</b>{markup.plain(behind)}'
-    return f'<div style="{style}">{parts}</div>'
+    return f'<div style="{markup.FRAME}">{parts}</div>'
 
 
 def _tool_uses(reading: Reading) -> list[tuple[str, str]]:
@@ -238,9 +242,9 @@ def _count(n: int, what: str) -> str:
 def _ranges(numbers: Sequence[int]) -> str:
     """ "3-5 7"."""
     parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
+    for one in numbers:
+        if parts and parts[-1][1] == one - 1:
+            parts[-1][1] = one
         else:
-            parts.append([number, number])
+            parts.append([one, one])
     return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)

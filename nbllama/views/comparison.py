@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import takewhile
 from typing import Any
 
 from nbllama.views.reading import Origin, Reading, Record
@@ -66,8 +65,10 @@ class Comparison:
 
     @cached_property
     def place(self) -> int:
-        """The first character that differs."""
-        return _common(*self.texts)
+        """The first character that differs. Of masked texts, where both may be covered there, as the tokens tell."""
+        place, offsets = _common(*self.texts), self.after.offsets
+        covered = self.after.masked and offsets and self.shared < len(offsets)
+        return min(place, offsets[self.shared]) if covered and offsets else place
 
     @cached_property
     def origins(self) -> tuple[Origin | None, Origin | None]:
@@ -125,7 +126,15 @@ def text_of(content: Any) -> str:
 
 
 def _common(first: Sequence[Any], second: Sequence[Any]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+    """How long their common beginning is, by halves: 100,000 characters one by one are a tenth of a second."""
+    same, most = 0, min(len(first), len(second))
+    while same < most:
+        middle = (same + most + 1) // 2
+        if first[same:middle] == second[same:middle]:
+            same = middle
+        else:
+            most = middle - 1
+    return same
 
 
 def _origin_at(reading: Reading, place: int) -> Origin | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbllama.views.palette import INK, LINE, Look, look_of
+from nbllama.views.palette import LINE, Look, look_of
 from nbllama.views.picture import WIDTH, Picture, round_step, seconds
 
 MOST_LANES = 12
 MOST_MARKS = 500
 _LEFT, _RIGHT, _LANE, _TOP = 170, 20, 26, 16
+_DELTA = "content_block_delta"
 _LOOKS = {"text": "answer: text", "thinking": "answer: thinking", "tool_use": "tools"}
 
 Timed = Sequence[tuple[float | None, Any]]
@@ -61,16 +62,17 @@ class _Drawing:
             kind = name.partition(": ")[2]
             self._block(top, self._x(events[0][0]), self._x(events[-1][0]), look_of(_LOOKS.get(kind, kind)))
         step = max(1, -(-len(events) // MOST_MARKS))
-        for time, event in [*events[::step], *events[-1:]]:
-            self._mark(top, self._x(time), str(event.get("type")))
+        shown = [(self._x(time), str(event.get("type"))) for time, event in [*events[::step], *events[-1:]]]
+        self.picture.ticks([x for x, kind in shown if kind == _DELTA], top + 6, top + _LANE - 8)
+        for x, kind in shown:
+            if kind != _DELTA:
+                self._mark(top, x, kind)
 
     def _block(self, top: float, left: float, right: float, look: Look) -> None:
         self.picture.bar(left, top + 3, right - left, _LANE - 8, look)
 
     def _mark(self, top: float, x: float, kind: str) -> None:
-        if kind == "content_block_delta":
-            self.picture.line(x, top + 6, x, top + _LANE - 8, INK, 1.2)
-        elif kind == "error":
+        if kind == "error":
             self.picture.words(x, top + 16, "✗ error", anchor="end", bold=True)
         else:
             self.picture.dot(x, top + 12)

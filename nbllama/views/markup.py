@@ -11,10 +11,12 @@ from html import escape
 from typing import Any
 
 from nbllama.views.palette import ALARM, ALARM_LINE, GOOD, GOOD_LINE, INK, Look
-from nbllama.views.view import Row, ends, left_out, shorten
+from nbllama.views.view import SENTENCE_CHARS, Row, ends, left_out, shorten
 from nbllama.views.visible import visible
 
 MONO = "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
+FRAME = f"{MONO};white-space:pre-wrap;border:1px solid #767676;border-radius:4px;padding:6px 10px;margin:4px 0"
+"""Around text as it was written."""
 TABLE_ROWS = 300
 _CELL = "text-align:left;vertical-align:top;padding:2px 10px 2px 0;border:none"
 _RIGHT = "text-align:right;vertical-align:top;padding:2px 10px 2px 0;border:none"
@@ -38,22 +40,24 @@ def static(html: str) -> str:
 
 
 def heading(text: str) -> str:
-    return f'<div style="font-weight:bold;font-size:115%;margin:8px 0 2px 0">{plain(text)}</div>'
+    """The title of a view: for screen readers, too; a real `<h2>` would stand in a notebook's table of contents."""
+    style = "font-weight:bold;font-size:115%;margin:8px 0 2px 0"
+    return f'<div role="heading" aria-level="2" style="{style}">{plain(text)}</div>'
 
 
 def caption(text: str) -> str:
-    return f'<div style="font-weight:bold;margin:10px 0 2px 0">{plain(text)}</div>'
+    return f'<div role="heading" aria-level="3" style="font-weight:bold;margin:10px 0 2px 0">{plain(text)}</div>'
 
 
 def sentences(lines: Iterable[str]) -> str:
-    return "".join(f'<div style="margin:2px 0">{plain(line)}</div>' for line in lines)
+    return "".join(f'<div style="margin:2px 0">{plain(shorten(line, SENTENCE_CHARS))}</div>' for line in lines)
 
 
 def notice(text: str, *, good: bool = False) -> str:
     """A sentence that must not be missed. Good or bad is also said by its first sign."""
     tint, line, sign = (GOOD, GOOD_LINE, "✓") if good else (ALARM, ALARM_LINE, "⚠")
     style = f"background:{tint};color:{INK};border-left:5px solid {line};padding:5px 10px;margin:5px 0"
-    return f'<div style="{style}">{sign} {plain(text)}</div>'
+    return f'<div style="{style}">{sign} {plain(shorten(text, SENTENCE_CHARS))}</div>'
 
 
 def chip_style(look: Look) -> str:
@@ -85,7 +89,9 @@ def html_table(columns: Sequence[str], lines: Sequence[str], *, right: Container
     """A table of rows that are HTML already: each the `<td>`s of one. The columns in `right` are of numbers."""
     styles = [_RIGHT if name in right else _CELL for name in columns]
     names = zip(columns, styles, strict=True)
-    head = "".join(f'<th style="{style};border-bottom:1px solid #767676">{plain(name)}</th>' for name, style in names)
+    head = "".join(
+        f'<th scope="col" style="{style};border-bottom:1px solid #767676">{plain(name)}</th>' for name, style in names
+    )
     body = "".join(f'<tr style="background:transparent">{line}</tr>' for line in lines)
     return (
         '<div style="overflow:auto;max-height:460px"><table style="border-collapse:collapse;margin:4px 0">'
@@ -118,8 +124,7 @@ def html_cell(html: str, *, wraps: bool = False) -> str:
 
 def block(text: str, most: int = 4000) -> str:
     """Text as it was written, in a frame of its own."""
-    style = f"{MONO};white-space:pre-wrap;border:1px solid #767676;border-radius:4px;padding:6px 10px;margin:4px 0"
-    return f'<div style="{style};max-height:300px;overflow:auto">{plain(shorten(text, most))}</div>'
+    return f'<div style="{FRAME};max-height:300px;overflow:auto">{plain(shorten(text, most))}</div>'
 
 
 def folded(summary: str, html: str) -> str:

@@ -13,29 +13,37 @@ COVER = "•"
 
 # Not `\s` and `\w`: this is searched in the bytes of tokens, too, where half a character may look like a space.
 _PART = r"""[^\\/ \t\r\n"'`<>|:;,*?()\[\]{}]"""
+# Where a key may begin: not inside a word, but behind a line's end as JSON writes it, whose last sign is a letter. A
+# word's letters are ASCII's: Chinese and Japanese put no space before a key.
+_START = r"(?:(?<!\w)|(?<=\\[nrt]))"
+# In front of a slash that begins no path: "yes/no", "été/hiver".
+_WORD = r"\w\u00c0-\u052f"
 _NAMES = ("authorization", "api-key", "api_key", "apikey", "access", "token", "password", "passwd", "secret")
 # What a text must hold, in small letters, for a pattern to be worth a try: a page has megabytes to go through.
 _PATTERNS = [
-    (needles, re.compile(pattern))
+    (needles, re.compile(pattern, re.ASCII))
     for needles, pattern in (
-        (("sk-",), r"\bsk-[\w-]{8,}"),
-        (("nbllama-",), r"\bnbllama-[\w-]{16,}"),
-        (("gh", "glpat", "hf_"), r"\b(?:gh[opsu]|github_pat|glpat|hf)[_-]\w{16,}"),
-        (("akia", "aiza"), r"\b(?:AKIA[0-9A-Z]{16}\b|AIza[\w-]{30,})"),
-        (("xox",), r"\bxox[abprs]-[\w-]{10,}"),
-        (("eyj",), r"\beyJ[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]+)?"),
-        (("private key",), r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"),
-        (("bearer",), r"(?i:\bbearer[ ]+)(?P<secret>[\w.~+/=-]{8,})"),
+        (("sk-",), rf"{_START}sk-[\w-]{{8,}}"),
+        (("nbllama-",), rf"{_START}nbllama-[\w-]{{16,}}"),
+        (("gh", "glpat", "hf_"), rf"{_START}(?:gh[opsu]|github_pat|glpat|hf)[_-]\w{{16,}}"),
+        (("akia", "aiza"), rf"{_START}(?:AKIA[0-9A-Z]{{16}}\b|AIza[\w-]{{30,}})"),
+        (("xox",), rf"{_START}xox[abprs]-[\w-]{{10,}}"),
+        (("eyj",), r"(?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]+)?"),
+        (
+            ("private key",),
+            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-(?!-)[^-]*)*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?",
+        ),
+        (("bearer",), rf"{_START}(?i:bearer[ ]+)(?P<secret>[\w.~+/=-]{{8,}})"),
         (
             _NAMES,
             r"(?i:authorization|api[_-]?key|access[_-]?key|token|password|passwd|secret)"
             r"""\\?["']?[ \t]{0,3}[:=][ \t]{0,3}(?i:\\?["']?(?:bearer |token )?)(?P<secret>[^ \t\r\n"',;&\\]{8,})""",
         ),
         (("://",), r"://[^/ \t\r\n:@]{1,60}:(?P<secret>[^/ \t\r\n@]{1,200})@"),
-        (("",), r"\b[0-9a-f]{48}\b"),
-        (("file://",), rf"\bfile://{_PART}*(?:/{_PART}+)+"),
-        (("/",), rf"(?<![\w/.:<\\])/(?:{_PART}+/)+{_PART}*"),
-        ((":\\",), rf"\b[A-Za-z]:(?:\\{{1,2}}{_PART}+)+"),
+        (("",), rf"{_START}[0-9a-f]{{48}}\b"),
+        (("file://",), rf"{_START}file://{_PART}*(?:/{_PART}+)+"),
+        (("/",), rf"(?:(?<![{_WORD}/.:<\\])|(?<=\\[nrt]))/(?:{_PART}+/)+{_PART}*"),
+        ((":\\",), rf"{_START}[A-Za-z]:(?:\\{{1,2}}{_PART}+)+"),
         (("\\\\",), rf"(?<!\\)\\{{2,4}}{_PART}+(?:\\{{1,2}}{_PART}+)+"),
     )
 ]
@@ -80,8 +88,10 @@ _NUMBERS = ("pieces", "prompt_ids", "output_ids", "prompt_offsets", "special", "
 
 
 def _deeply(value: Any, name: str = "") -> Any:
+    if type(value) in (str, int) and len(str(value)) >= 8 and _SECRET_NAME.search(name):
+        return COVER * len(str(value))
     if isinstance(value, str):
-        return COVER * len(value) if len(value) >= 8 and _SECRET_NAME.search(name) else covered(value)
+        return covered(value)
     if isinstance(value, Mapping):
         return {covered(str(key)): _deeply(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):

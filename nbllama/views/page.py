@@ -19,6 +19,7 @@ from nbllama.views.view import Row, View, missing
 from nbllama.wire.records import RequestRecord
 
 MOST_BYTES = 2_000_000
+MOST_LISTED = 1000
 _JSON_CHARS = 20_000
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """What the page may do, for its own head and for a server's header: nothing but be shown."""
@@ -55,12 +56,14 @@ def view_page(view: View, id: str) -> str:
 def list_page(summaries: Sequence[Mapping[str, Any]]) -> str:
     """The requests that are kept, newest first, with links to their views, below `traces/`."""
     lines = []
-    for summary in summaries:
+    for summary in summaries[:MOST_LISTED]:
         id = str(summary.get("id", ""))
         link = f'<a href="traces/{quote(id, safe="")}/tokens">{markup.plain(id)}</a>'
         row: Row = {**summary, "created": _when(summary.get("created"))}
         lines.append(markup.html_cell(link) + "".join(markup.cell(row.get(name)) for name in _LISTED))
-    said = f"{len(lines):,} requests are kept, newest first." if lines else "No request is kept yet."
+    said = f"{len(summaries):,} requests are kept, newest first." if lines else "No request is kept yet."
+    if len(lines) < len(summaries):
+        said += f" These are the newest {len(lines):,}."
     table = markup.html_table(("request", *_LISTED), lines) if lines else ""
     return frame("Requests", markup.static(markup.sentences([said]) + table))
 
@@ -95,7 +98,7 @@ def _overview(reading: Reading) -> str:
         "when": _when(reading.number("created")),
         "ending": reading.text("ending") or missing("ending"),
         "error": f"{error.get('type')}: {error.get('message')}" if error else None,
-        "ignored": ", ".join(map(str, reading.data.get("ignored") or [])) or None,
+        "ignored": ", ".join(reading.texts("ignored")) or None,
     }
     rows = [{"what": name, "value": value} for name, value in facts.items() if value]
     rows += [{"what": "warning", "value": warning} for warning in reading.warnings]

@@ -9,17 +9,18 @@ from typing import Any
 
 from nbllama.views import markup
 from nbllama.views.palette import INK, SHADES, shade_of
-from nbllama.views.reading import Reading, Record
+from nbllama.views.reading import Reading, Record, number
 from nbllama.views.tokens import shown
 from nbllama.views.view import Row, View, ends, left_out, missing, shorten
 
 MOST_CHIPS = 1000
 _HARDEST = 12
-_NAMED = 3
+_MOST_EXPONENT = 100.0
 
 
 class Probabilities(View):
-    """Columns: p from 0 to 1 as the token was drawn from, entropy in bits; raw_p and removed where a grammar masked."""
+    """Columns: p from 0 to 1, at temperature 1 and behind a grammar's mask; entropy in bits;
+    raw_p and removed where a grammar masked."""
 
     name = "probabilities"
     title = "Probabilities"
@@ -68,7 +69,8 @@ class Probabilities(View):
             sure = sum(p >= 0.9 for p in known)
             first = sum(row["rank"] == 1 for row in rows)
             lines.append(f"{sure:,} were nearly certain (90 % and more), {first:,} were the most probable one.")
-            lines.append(f"Perplexity: {math.exp(-sum(map(_log, known)) / len(known)):.2f}.")
+            logprobs = [min(row["logprob"], 0.0) for row in rows if row["logprob"] is not None]
+            lines.append(f"Perplexity: {math.exp(min(-sum(logprobs) / len(logprobs), _MOST_EXPONENT)):,.2f}.")
         forced = sum(bool(row["forced"]) for row in rows)
         masked = sum((row["removed"] or 0) > 0.5 for row in rows)
         if forced or masked:
@@ -92,9 +94,9 @@ class Probabilities(View):
 
     def _row(self, i: int, id: int, one: Mapping[str, Any], *, hidden: bool) -> Row:
         top, raw = _pairs(one.get("top")), _pairs(one.get("raw_top"))
-        logprob = _float(one.get("logprob"))
+        logprob = number(one.get("logprob"))
         rank = next((n for n, (other, _) in enumerate(top, 1) if other == id), None)
-        entropy = _float(one.get("entropy"))
+        entropy = number(one.get("entropy"))
         forced = one.get("forced")
         return {
             "i": i,
@@ -105,9 +107,9 @@ class Probabilities(View):
             "rank": rank,
             "entropy": None if entropy is None else round(entropy / math.log(2), 4),
             "top": None if hidden else self._named(top),
-            "raw_p": _p(_float(one.get("raw_logprob"))),
+            "raw_p": _p(number(one.get("raw_logprob"))),
             "raw_top": None if hidden else self._named(raw),
-            "removed": _float(one.get("removed")),
+            "removed": number(one.get("removed")),
             "forced": forced if isinstance(forced, bool) else None,
         }
 
@@ -116,14 +118,14 @@ class Probabilities(View):
         return f"#{id}" if piece is None else shown(piece)
 
     def _named(self, pairs: Sequence[tuple[int, float]]) -> str | None:
-        return "  ".join(f"{self._piece(id)} {_percent(_p(logprob))}" for id, logprob in pairs) or None
+        return "  ".join(f"{self._piece(id)} {percent(_p(logprob))}" for id, logprob in pairs) or None
 
 
 _SHORT = ("i", "piece", "p", "entropy", "top", "raw_top", "removed", "forced")
 
 
 def _shown(row: Row) -> Row:
-    return row | {name: _percent(row[name]) for name in ("p", "raw_p", "removed") if row[name] is not None}
+    return row | {name: percent(row[name]) for name in ("p", "raw_p", "removed") if row[name] is not None}
 
 
 def _chips(rows: Sequence[Row]) -> str:
@@ -140,7 +142,7 @@ def _chip(row: Row) -> str:
     p = row["p"]
     tint, ink = shade_of(p) if p is not None else ("#ffffff", INK)
     border = "3px double #1a1a1a" if row["forced"] else "1px solid #767676"
-    number = f'<span style="font-size:75%"> {_percent(p)}</span>' if p is not None and p < 0.9 else ""
+    number = f'<span style="font-size:75%"> {percent(p)}</span>' if p is not None and p < 0.9 else ""
     style = f"background:{tint};color:{ink};border:{border};border-radius:3px;padding:1px 3px"
     piece = markup.plain(shorten(row["piece"], 60))
     line = "<br>" if row["piece"].endswith("⏎") else "<wbr>"
@@ -148,13 +150,13 @@ def _chip(row: Row) -> str:
 
 
 def _said(row: Row) -> str:
-    parts = [f"token {row['i']}: {_percent(row['p'])}"]
+    parts = [f"token {row['i']}: {percent(row['p'])}"]
     if row["entropy"] is not None:
         parts.append(f"entropy {row['entropy']:.2f} bits")
     if row["top"]:
         parts.append(f"candidates: {shorten(row['top'], 200)}")
     if row["removed"]:
-        parts.append(f"the grammar took away {_percent(row['removed'])}")
+        parts.append(f"the grammar took away {percent(row['removed'])}")
     return "; ".join([*parts, *(["forced"] if row["forced"] else [])])
 
 
@@ -174,25 +176,18 @@ def _pairs(value: Any) -> list[tuple[int, float]]:
     if not isinstance(value, list):
         return []
     pairs = [one for one in value if isinstance(one, list | tuple) and len(one) == 2 and type(one[0]) is int]
-    return [(id, logprob) for id, given in pairs if (logprob := _float(given)) is not None]
-
-
-def _float(value: Any) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if good else None
+    return [(id, logprob) for id, given in pairs if (logprob := number(given)) is not None]
 
 
 def _p(logprob: float | None) -> float | None:
     return None if logprob is None else round(math.exp(min(logprob, 0.0)), 6)
 
 
-def _log(p: float) -> float:
-    return math.log(max(p, 1e-12))
-
-
-def _percent(p: float | None) -> str:
+def percent(p: float | None) -> str:
     if p is None:
         return "?"
     if p < 0.0005:
         return "<0.1%"
+    if 0.9995 <= p < 1:
+        return ">99.9%"
     return f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}"

@@ -17,6 +17,10 @@ NOT_RECORDED = "not recorded"
 
 Record = RequestRecord | Mapping[str, Any]
 
+MOST = 1 << 53
+"""No number of a record is larger: such ones are neither seconds nor counts, and a picture would have no end."""
+_KIND_CHARS = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -55,7 +59,7 @@ class Reading:
         return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
     def number(self, name: str) -> float | None:
-        return _number(self.data.get(name))
+        return number(self.data.get(name))
 
     @property
     def model(self) -> str:
@@ -68,12 +72,15 @@ class Reading:
 
     @cached_property
     def warnings(self) -> list[str]:
-        value = self.data.get("warnings")
+        return self.texts("warnings")
+
+    def texts(self, name: str) -> list[str]:
+        value = self.data.get(name)
         return [str(one) for one in value] if isinstance(value, list) else []
 
     @cached_property
     def timings(self) -> dict[str, float]:
-        found = {name: _number(value) for name, value in self.mapping("timings").items()}
+        found = {name: number(value) for name, value in self.mapping("timings").items()}
         return {name: value for name, value in found.items() if value is not None}
 
     @cached_property
@@ -92,7 +99,7 @@ class Reading:
 
     @cached_property
     def cached_tokens(self) -> int:
-        return int(self.number("cached_tokens") or 0)
+        return min(max(int(self.number("cached_tokens") or 0), 0), len(self.prompt_ids))
 
     @cached_property
     def special(self) -> frozenset[int] | None:
@@ -116,10 +123,11 @@ class Reading:
         """[start, end) in characters of the prompt, in order."""
         found = []
         for span in self.mappings("spans"):
-            start, end = span.get("start"), span.get("end")
-            if isinstance(start, int) and isinstance(end, int):
-                kind, message, block = str(span.get("kind", "unknown")), span.get("message"), span.get("block")
-                found.append((start, end, Origin(kind, _index(message), _index(block))))
+            start, end = whole_number(span.get("start")), whole_number(span.get("end"))
+            if start is not None and end is not None:
+                kind = str(span.get("kind", "unknown"))[:_KIND_CHARS]
+                message, block = whole_number(span.get("message")), whole_number(span.get("block"))
+                found.append((start, end, Origin(kind, message, block)))
         return sorted(found, key=lambda one: one[:2])
 
     def piece(self, id: int) -> bytes | None:
@@ -178,23 +186,25 @@ class Reading:
 def as_timed(value: Any) -> tuple[float | None, Any]:
     """An entry of `events`, [seconds, event], or an event alone."""
     if isinstance(value, list | tuple) and len(value) == 2:
-        return _number(value[0]), value[1]
+        return number(value[0]), value[1]
     return None, value
 
 
-def _index(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def number(value: Any) -> float | None:
+    """A number that can be counted with; None for infinity, for what is no number, and for what is too large."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and -MOST <= value <= MOST
+    return float(value) if good else None
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def whole_number(value: Any) -> int | None:
+    return value if type(value) is int and -MOST <= value <= MOST else None
 
 
 def _numbers(value: Any) -> list[float]:
-    found = [_number(one) for one in value] if isinstance(value, list) else []
+    found = [number(one) for one in value] if isinstance(value, list) else []
     return [] if None in found else [one for one in found if one is not None]
 
 
 def _whole_numbers(value: Any) -> list[int]:
-    good = isinstance(value, list) and all(type(one) is int for one in value)
+    good = isinstance(value, list) and all(type(one) is int and -MOST <= one <= MOST for one in value)
     return value if good else []

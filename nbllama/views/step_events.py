@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ class _Matching:
         self._raw = raw
         self._steps = steps
         self._made = [(n, str(piece)) for n, step in enumerate(steps) for piece in _list(step.get("pieces"))]
+        self._places: dict[str, list[int]] = {}
+        for place, (_, piece) in enumerate(self._made):
+            self._places.setdefault(piece, []).append(place)
         self._at = 0
         self._read = 0
         self._block = ""
@@ -56,10 +60,11 @@ class _Matching:
         """Goes to the next place where such a piece was made, and stays where there is none."""
         if piece is None:
             return None
-        here = next((n for n in range(self._at, len(self._made)) if self._made[n][1] == piece), None)
-        if here is None:
-            return self._made[self._at][0] if self._made and self._at < len(self._made) else None
-        self._at = here
+        places = self._places.get(piece, [])
+        following = bisect_left(places, self._at)
+        if following == len(places):
+            return self._made[self._at][0] if self._made else None
+        self._at = places[following]
         place = self._raw.find(text, self._read) if text else -1
         if place >= 0 and text:
             self._read = place + len(text)

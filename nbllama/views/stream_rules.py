@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbllama.views.reading import as_timed
+from nbllama.views.view import shorten
 from nbllama.wire.stream_states import NEXT, State
 
 LONG_SILENCE = 15.0
@@ -124,7 +125,9 @@ class _Judge:
 
     def _step(self, step: str) -> None:
         """One step in the table; a wrong one is told, and taken as if it had been right."""
-        following = NEXT[self._state].get(step)
+        # A stream has one message_delta or more: ours has one, so the table knows no second.
+        again = (self._state, step) == (State.ENDED, "message_delta")
+        following = State.ENDED if again else NEXT[self._state].get(step)
         if following is None:
             self._fault(f"is {step}, which may not come {self._where()}")
             following = _AFTER.get(step, self._state)
@@ -267,10 +270,14 @@ class _Judge:
         return _PLACES.get(self._state, f"in a {self._state.value} block")
 
     def _fault(self, what: str) -> None:
-        self.findings.append(Finding(self._n, True, f"Event {self._n} {what}."))
+        self._find(True, what)
 
     def _note(self, what: str) -> None:
-        self.findings.append(Finding(self._n, False, f"Event {self._n} {what}."))
+        self._find(False, what)
+
+    def _find(self, fault: bool, what: str) -> None:
+        # What is wrong is told in the words of who sent it.
+        self.findings.append(Finding(self._n, fault, f"Event {self._n} {shorten(what, 300)}."))
 
 
 _PLACES = {

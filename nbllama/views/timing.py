@@ -56,7 +56,8 @@ class Timing(View):
         if row["first"] is not None:
             lines.append(f"The first token came after {seconds(row['first'])}.")
         if row["tok_s"]:
-            lines.append(f"{row['tok_s']:,.1f} tokens a second, {seconds(row['per_token'])} a token.")
+            each = "" if row["per_token"] is None else f", {seconds(row['per_token'])} a token"
+            lines.append(f"{row['tok_s']:,.1f} tokens a second{each}.")
         if row["prefill_tok_s"]:
             lines.append(f"The prompt was computed at {row['prefill_tok_s']:,.0f} tokens a second.")
         lines += _steps(self.readings[0])
@@ -94,6 +95,7 @@ def _row(reading: Reading) -> Row:
     times = reading.timings
     n_prompt, n_cached, n_output = len(reading.prompt_ids), reading.cached_tokens, len(reading.output_ids)
     prefill, decode, n_computed = times.get("prefill_s"), times.get("decode_s"), n_prompt - n_cached
+    per_token = round(decode / (n_output - 1), 6) if decode and n_output > 1 else None
     return {
         "id": reading.text("id"),
         "model": reading.model,
@@ -106,7 +108,7 @@ def _row(reading: Reading) -> Row:
         "prompt": n_prompt or None,
         "cached": n_cached if n_prompt else None,
         "output": n_output,
-        "per_token": round(decode / (n_output - 1), 6) if decode and n_output > 1 else None,
+        "per_token": per_token,
         "tok_s": times.get("tokens_per_second"),
         "prefill_tok_s": round(n_computed / prefill, 1) if prefill and prefill > _CLOCK and n_computed > 0 else None,
     }
@@ -138,7 +140,7 @@ def _pace(rows: Sequence[Row]) -> list[str]:
     gaps = [row["gap"] for row in rows if row["gap"] is not None]
     if not gaps:
         return [missing("the time of each token") + "."]
-    return [f"Between two tokens: {seconds(median(gaps))} in the middle, {seconds(max(gaps))} at most."]
+    return [f"Between two tokens: median {seconds(median(gaps))}, at most {seconds(max(gaps))}."]
 
 
 def _draw_bar(picture: Picture, row: Row, top: float, scale: float) -> None:
@@ -183,7 +185,7 @@ def _gaps(rows: Sequence[Row]) -> str:
     picture.words(62, 103, "0", anchor="end", size=11)
     picture.words(70, 118, "token 1", size=11)
     picture.words(WIDTH - 20, 118, f"token {len(gaps)}", anchor="end", size=11)
-    middle = 100 - 84 * median(gaps) / longest
-    picture.line(70, middle, WIDTH - 20, middle, INK)
-    picture.words(WIDTH - 20, middle - 4, f"middle: {seconds(median(gaps))}", anchor="end", size=11)
+    height = 100 - 84 * median(gaps) / longest
+    picture.line(70, height, WIDTH - 20, height, INK)
+    picture.words(WIDTH - 20, height - 4, f"median: {seconds(median(gaps))}", anchor="end", size=11)
     return picture.html(f"Gaps between {len(gaps) + 1} tokens, the longest {seconds(longest)}")

@@ -16,6 +16,7 @@ from nbllama.views.view import Row, View, ends, left_out, missing, text_table
 from nbllama.views.visible import visible
 
 _TEXT_TOKENS = 600
+_MOST_KINDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Tokens(View):
 
     def __init__(self, record: Record, *, context: int | None = None) -> None:
         self.reading = Reading(record)
-        self.context = context or int(self.reading.number("n_ctx") or 0) or None
+        self.context = context or max(int(self.reading.number("n_ctx") or 0), 0) or None
 
     @cached_property
     def prompt(self) -> Sequence[Token]:
@@ -70,8 +71,10 @@ class Tokens(View):
         return [_row(part, token) for part, token in parts]
 
     def counts(self) -> list[tuple[Origin, int]]:
-        """Tokens by kind of origin, in the order in which they first appear; the answer last."""
+        """Tokens by kind of origin, in the order in which they first appear; the answer last. Many kinds are cut."""
         found = Counter(token.origin.kind for token in self.prompt)
+        for kind in list(found)[_MOST_KINDS:]:
+            found["other"] += found.pop(kind)
         answer = {"answer": len(self.answer)} if self.answer else {}
         return [(Origin(kind), count) for kind, count in {**found, **answer}.items()]
 
@@ -93,8 +96,7 @@ class Tokens(View):
 
     def text(self) -> str:
         counts = [{"origin": origin.kind, "tokens": count} for origin, count in self.counts()]
-        lines = [super().text().partition("\n")[0], *(f"  {line}" for line in self.summary())]
-        lines += ["", text_table(("origin", "tokens"), counts), ""]
+        lines = [*self._said(), "", text_table(("origin", "tokens"), counts), ""]
         return "\n".join([*lines, *_runs_as_text(self.prompt), *_runs_as_text(self.answer)])
 
     def html(self) -> str:
@@ -108,12 +110,13 @@ class Tokens(View):
 
 
 def shown(piece: bytes) -> str:
-    """A token's bytes as one line of text."""
+    """A token's bytes as one line of text, in which every character is seen: "[U+200B]" for one of no width."""
     try:
         text = piece.decode()
     except UnicodeDecodeError:
         return f"⟨{piece.hex(' ')}⟩"
-    return text.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍") or "⟨empty⟩"
+    text = visible(text.replace("\r", "␍")).replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
+    return "".join(char if char.isprintable() else f"[U+{ord(char):04X}]" for char in text) or "⟨empty⟩"
 
 
 def runs(tokens: Sequence[Token]) -> list[list[Token]]:

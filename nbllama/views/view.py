@@ -12,6 +12,8 @@ Row = dict[str, Any]
 
 TEXT_ROWS = 60
 """Rows of a table on a terminal; of longer ones the first two thirds and the last third."""
+SENTENCE_CHARS = 600
+"""Of a sentence: names and reasons in it are others' words."""
 _WIDEST = 48
 
 
@@ -33,7 +35,10 @@ class View:
     def text(self) -> str:
         """For a terminal: the sentences, then the rows, shortened to a screen or two."""
         table = text_table(self.columns, self.rows())
-        return visible("\n".join([self.title, *(f"  {line}" for line in self.summary()), *([table] if table else [])]))
+        return "\n".join([*self._said(), *([table] if table else [])])
+
+    def _said(self) -> list[str]:
+        return [self.title, *(f"  {visible(shorten(line, SENTENCE_CHARS))}" for line in self.summary())]
 
     def html(self) -> str:
         """Static and escaped, with inline styles: for a notebook's output, also an untrusted one's. At most ~1 MB."""

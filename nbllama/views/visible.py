@@ -2,15 +2,15 @@
 
 A control character would act instead of being seen: an escape sequence recolours a terminal or JupyterLab's text
 output, a carriage return overwrites what stands there, an override of the writing direction shows code in an order in
-which it does not run.
+which it does not run. Half a surrogate pair has no UTF-8 form: a kernel or a terminal that is to show it shows nothing.
 """
 
 from __future__ import annotations
 
 import re
 
-# C0 but tab and newline, DEL, C1, and what overrides, embeds or isolates the direction of other characters.
-_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# C0 but tab and newline, DEL, C1, what overrides, embeds or isolates the direction of others, and half characters.
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # One at the end may become the first half of a line's end: left out until that is known, so a stream only grows.
 _LINE_ENDS = re.compile(r"\r(?=\n)|\r\Z")
 

@@ -112,7 +112,8 @@ class StatusEndpoint(Endpoint):
 
 class TraceEndpoint(Endpoint):
     def get(self, id: str) -> None:
-        self.answer_json(self.worker.service.trace(id, self.client))
+        self.set_header("content-type", "application/json")
+        self.finish(self.worker.service.trace_data(id, self.client))
 
 
 class RequestsEndpoint(Endpoint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -54,32 +55,38 @@ class TraceViewEndpoint(PageEndpoint):
         service, client = self.worker.service, self.client
         if view not in (*every.NAMES, ALL):
             raise NotFound(f"no view {view}: there are {', '.join((*every.NAMES, ALL))}")
-        record = service.trace(id, client)
+        record = await asyncio.to_thread(_read, service.trace_data(id, client))
         named = self.get_query_argument("with", None)
-        others: list[Record] = []
+        others: list[bytes] = []
         if view in ("cache", ALL):
-            others = [service.trace(named, client)] if named else _earlier(service, record, client)
+            others = [service.trace_data(named, client)] if named else _earlier(service, record, client)
         self.answer_html(await asyncio.to_thread(_html, view, record, others))
 
 
-def _html(view: str, record: Record, others: list[Record]) -> str:
-    """Off the event loop: of a prompt of a megabyte it takes a second."""
+def _read(data: bytes) -> Record:
+    record: Record = json.loads(data)
+    return record
+
+
+def _html(view: str, record: Record, data: list[bytes]) -> str:
+    """Off the event loop: of a prompt of a megabyte it takes a second. `data` are the records to compare with."""
+    others = map(_read, data)
     before = max(others, key=lambda other: Comparison(other, record).shared, default=None)
     if view == ALL:
         return page(record, before=before)
     return view_page(every.view_of(view, record, before=before), str(record.get("id", "")))
 
 
-def _earlier(service: Service, record: Record, client: str) -> list[Record]:
+def _earlier(service: Service, record: Record, client: str) -> list[bytes]:
     """What the record itself says it was compared with, else the client's requests before it at the same model."""
     reuse = record.get("reuse")
     said = reuse.get("compared_with") if isinstance(reuse, Mapping) else None
     if isinstance(said, str):
         try:
-            return [service.trace(said, client)]
+            return [service.trace_data(said, client)]
         except ApiError:
             # It is forgotten, or another client's.
             pass
     ids = [one["id"] for one in service.traces(client) if one.get("model") == record.get("model")]
     place = ids.index(record["id"]) if record.get("id") in ids else len(ids)
-    return [service.trace(id, client) for id in ids[place + 1 : place + 1 + MOST_COMPARED]]
+    return [service.trace_data(id, client) for id in ids[place + 1 : place + 1 + MOST_COMPARED]]

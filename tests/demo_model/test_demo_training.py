@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import re
 from pathlib import Path
@@ -15,16 +14,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="no torch: pip install -r demo_model/requirements.txt")
 tokenizers = pytest.importorskip("tokenizers", reason="no tokenizers: pip install -r demo_model/requirements.txt")
 
-from demo_model.demo.dialogues import LONG, DemoComposer, DemoMix, groups  # noqa: E402
+from demo_model.demo.dialogues import LONG, DemoMix, groups  # noqa: E402
 from demo_model.demo.export import LARGEST, load_checkpoint, write_gguf  # noqa: E402
-from demo_model.demo.made_tools import made_tool, things  # noqa: E402
 from demo_model.demo.model import DemoModel, Size, other_targets  # noqa: E402
 from demo_model.demo.optimizer import MuonAndAdam  # noqa: E402
-from demo_model.demo.simple_draws import SimpleDraws  # noqa: E402
 from demo_model.demo.stages import CONTEXT, Stage, StagedPacks, stretched  # noqa: E402
 from demo_model.demo.tokenizer import TAGS, Encoder, train_tokenizer  # noqa: E402
 from demo_model.packing import Branch, Sample, encode_group, pack  # noqa: E402
-from demo_model.tools import offer, request  # noqa: E402
 from demo_model.training import Limits, Schedule, Trainer  # noqa: E402
 
 SMALL = Size(layers=2, width=64, heads=2, key_heads=1, hidden=96, vocabulary=512)
@@ -65,72 +61,6 @@ def exported(model: DemoModel, encode: Encoder, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def llama(exported: Path) -> llama_cpp.Llama:
     return llama_cpp.Llama(str(exported), n_ctx=512, n_threads=1, logits_all=True, verbose=False)
-
-
-# --- dialogues
-
-
-def text_of(count: int, mix: DemoMix, *, held_out: bool = False) -> str:
-    made = itertools.islice(groups(3, held_out=held_out, mix=mix), count)
-    return "\n".join(group.prefix + "".join(text for branch in group.branches for text, _ in branch) for group in made)
-
-
-def test_a_seed_gives_the_same_dialogues() -> None:
-    assert list(itertools.islice(groups(5), 20)) == list(itertools.islice(groups(5), 20))
-    assert next(groups(5)) != next(groups(6))
-
-
-def test_every_argument_of_a_made_tool_is_in_the_request_or_is_true() -> None:
-    d = SimpleDraws(random.Random(2))
-    asked = [one for _ in range(300) if (one := request(offer(made_tool(d), d), d))]
-    assert len(asked) > 250
-    for one in asked:
-        for value in one.arguments.values():
-            assert all(
-                value is True or str(each) in one.text for each in (value if isinstance(value, list) else [value])
-            )
-
-
-def test_calls_are_to_offered_tools_with_what_they_require() -> None:
-    calls = 0
-    for group in itertools.islice(groups(4, mix=DemoMix(copying=0.0)), 60):
-        shown = re.search(r"<tools>\n(.*?)\n</tools>", group.prefix, re.S)
-        tools = {tool["name"]: tool["parameters"] for tool in map(json.loads, shown[1].splitlines())} if shown else {}
-        answers = "".join(text for branch in group.branches for text, learnt in branch if learnt)
-        for found in re.finditer(r"<tool_call>\n(.*?)\n</tool_call>", answers, re.S):
-            made = json.loads(found[1])
-            parameters = tools[made["name"]]
-            assert set(parameters.get("required", ())) <= set(made["arguments"]) <= set(parameters["properties"])
-            calls += 1
-    assert calls > 60
-
-
-def test_what_is_held_out_is_never_a_tool_in_training() -> None:
-    unseen, seen = set(things(True)), set(things(False))
-    assert len(unseen) > 200 and not unseen & seen
-    composer = DemoComposer(SimpleDraws(random.Random(1), held_out=True))
-    assert all(one.family.family in unseen for _ in range(20) for one in composer.offers() if one.family.held_out)
-    trained = DemoComposer(SimpleDraws(random.Random(1)))
-    offered = [one.family for _ in range(200) for one in trained.offers()]
-    assert not any(family.held_out or (family.domain == "made" and family.family in unseen) for family in offered)
-
-
-def test_no_tool_is_for_what_does_not_fit() -> None:
-    composer = DemoComposer(SimpleDraws(random.Random(1)))
-    for _ in range(100):
-        offers = composer.offers()
-        assert composer.unfit(offers).offer.family.family not in {one.family.family for one in offers}
-
-
-def test_values_are_ascii_and_thoughts_begin_with_what_was_said() -> None:
-    text = text_of(80, DemoMix(copying=0.0))
-    thoughts = re.findall(
-        r"<\|im_start\|>user\n([^<]{1,70})<\|im_end\|>\n<\|im_start\|>assistant\n<think>\n(\w[^<]*)\n", text
-    )
-    assert len(thoughts) > 30
-    assert all(thought.startswith(f"The user says: {said}\n") for said, thought in thoughts)
-    calls = re.findall(r"<tool_call>\n(.*?)\n</tool_call>", text)
-    assert sum(call.isascii() for call in calls) > 0.98 * len(calls) > 100
 
 
 def test_some_dialogues_are_long(encode: Encoder) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from nbllama.views.cache import Cache
+from nbllama.views.masking import covered_record
+from tests.chat.linearity import assert_linear
 from tests.views.asking import CLOCK, THOUGHT, WEATHER, Record, asked, assistant, records, user
 
 RULE = "You are a careful assistant who answers in one sentence."
@@ -178,6 +180,32 @@ def test_eviction(tmp_path: Path) -> None:
 
     assert [one.name for one in cache.causes] == ["eviction"]
     assert "driven out by 3 others" in cache.causes[0].sentence
+
+
+def test_words_that_begin_like_months_are_no_dates(tmp_path: Path) -> None:
+    first, later = (asked(*TURNS, system=f"{word} the report. {RULE}") for word in ("Mark", "Decide"))
+    assert [one.name for one in cause(*records(tmp_path, first, later)).causes] == ["system_changed"]
+
+
+def test_a_long_line_of_one_word_is_read_once() -> None:
+    """Read again from each hyphen, 40,000 characters took over a minute, in which no stream of the worker moved."""
+
+    def ask(n: int) -> None:
+        texts = [f"{start}{'a-' * n}" for start in ("x y", "z y")]
+        spans = [{"start": 0, "end": len(texts[0]), "kind": "system"}]
+        before, after = ({"prompt": text, "prompt_ids": [ord(text[0]), 2], "spans": spans} for text in texts)
+        assert Cache(after, before).causes[0].name == "system_changed"
+
+    assert_linear(ask, 1000)
+
+
+def test_where_masked_prompts_part_the_tokens_tell(tmp_path: Path) -> None:
+    keys = (f"sk-ant-api03-{letter * 20}" for letter in "ab")
+    bodies = (asked(user("Hi"), assistant("Hello!"), user(f"My key: {key}, is it right?")) for key in keys)
+    before, after = map(covered_record, records(tmp_path, *bodies))
+    assert before["prompt"] == after["prompt"]
+    comparison = Cache(after, before).comparison
+    assert comparison is not None and comparison.where == "user, message 2, block 0"
 
 
 def test_nothing_was_lost(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from nbllama.views.masking import covered, covered_record
 from nbllama.views.page import page
 from nbllama.views.tokens import Tokens
+from tests.chat.linearity import assert_linear
 from tests.views.asking import asked, records, user
 
 KEY = "sk-ant-api03-AbCdEf0123456789_-x"
@@ -35,6 +36,14 @@ KEY = "sk-ant-api03-AbCdEf0123456789_-x"
         (r"C:\Users\ada\x.py", r"\Users\ada"),
         (r'"C:\\Users\\ada\\x.py"', r"Users\\ada"),
         (r"\\server\share\x", "server"),
+        # As the raw text of a call holds it: JSON, in which a line's end is a letter.
+        (rf'{{"text": "key:\n{KEY}"}}', KEY),
+        (r'{"text": "see\n/home/ada/x.py"}', "/home/ada/x.py"),
+        (r'{"text": "see\nC:\\Users\\ada"}', r"Users\\ada"),
+        # Without a space, as Chinese writes.
+        (f"密钥{KEY}在这里", KEY),
+        ("打开/home/ada/x.py", "/home/ada/x.py"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: AES-128-CBC,A\n\nMIIEow\n-----END RSA PRIVATE KEY-----", "MIIEow"),
     ],
 )
 def test_a_secret_is_covered_and_nothing_moves(text: str, secret: str) -> None:
@@ -44,7 +53,14 @@ def test_a_secret_is_covered_and_nothing_moves(text: str, secret: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["yes/no and 1/2", "<tool_call></tool_call>", "https://docs.python.org/3/library", "max_tokens: 1024", "a / b"],
+    [
+        "yes/no and 1/2",
+        "<tool_call></tool_call>",
+        "https://docs.python.org/3/library",
+        "max_tokens: 1024",
+        "a / b",
+        "été/hiver/printemps",
+    ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert covered(text) == text
@@ -67,6 +83,19 @@ def test_a_key_in_pieces_is_covered_in_tokens_and_deltas(tmp_path: Path) -> None
     deltas = [event["delta"] for _, event in covered_record(record)["events"] if "delta" in event]
     text = "".join(delta.get("text", "") for delta in deltas)
     assert text == f"So it is {'•' * len(KEY)}!"
+
+
+def test_a_number_under_the_name_of_a_secret() -> None:
+    masked = covered_record({"request": {"password": 1234567890, "max_tokens": 1234567890}})
+    assert masked["request"] == {"password": "•" * 10, "max_tokens": 1234567890}
+
+
+@pytest.mark.parametrize(
+    "part", ["eyJ-", "eyJabcdefghijk.", "/a", "/", "-----BEGIN PRIVATE KEY-----", "://a:", "bearer  ", "\\\\"]
+)
+def test_a_text_made_to_be_slow_is_read_in_one_go(part: str) -> None:
+    """A page is made beside the streams of all others: what is tried again at each place would stop them for hours."""
+    assert_linear(lambda n: covered(part * n), 3000)
 
 
 def test_the_record_itself_is_left_alone() -> None:

@@ -115,6 +115,19 @@ def test_what_clients_must_skip_is_a_note() -> None:
     assert any("unknown type" in one.sentence for one in judge(events))
 
 
+def test_a_second_message_delta_is_allowed_and_judged() -> None:
+    events = stream()
+    events.insert(9, copy.deepcopy(events[8]))
+    assert judge(events) == []
+    events[9]["delta"]["stop_reason"] = "stop"
+    assert [event for event, _ in faults(events)] == [9]
+
+
+def test_what_is_told_of_an_event_is_bounded() -> None:
+    view = Events.of([{"type": "x" * 1_000_000}] * 60)
+    assert len(view.html()) < 200_000 and len(view.text()) < 100_000
+
+
 def test_long_silence_and_a_clock_that_goes_back() -> None:
     times = [0, 1, 20, 19, *range(20, 26)]
     notes = [one.sentence for one in judge([list(pair) for pair in zip(times, stream(), strict=True)])]

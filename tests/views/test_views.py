@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +13,18 @@ import pytest
 from nbllama.answer.parser_steps import ParserSteps
 from nbllama.chat.parser import StreamParser
 from nbllama.chat.template import ChatTemplate
+from nbllama.views.answer_parts import answer_offsets
+from nbllama.views.cache import Cache
 from nbllama.views.calls import Calls
 from nbllama.views.every import NAMES, view_of
 from nbllama.views.page import MOST_BYTES, page
 from nbllama.views.probabilities import Probabilities
+from nbllama.views.reading import Reading
+from nbllama.views.step_events import events_of_steps
 from nbllama.views.timing import Timing
 from nbllama.views.tokens import Tokens
 from nbllama.wire.records import RequestRecord
+from tests.chat.linearity import assert_linear
 from tests.views.asking import WEATHER, Record, asked, records, user
 
 SCRIPT = "<script>alert('x')</script>"
@@ -162,6 +168,30 @@ def test_an_answer_that_ends_inside_a_call() -> None:
     assert failure.at == len(raw) and "ends inside the call" in failure.sentence
 
 
+def test_the_grammar_is_told_of_as_many_tokens_as_probabilities_are_kept_of(record: Record) -> None:
+    rows = Calls(record | {"probabilities": record["probabilities"][:3]}).rows()
+    assert [row["removed"] for row in rows if row["removed"]] == [0.75]
+    odd = [one | {"removed": "much"} for one in record["probabilities"]]
+    assert {row["removed"] for row in Calls(record | {"probabilities": odd}).rows()} <= {None, 0.0}
+
+
+def test_a_step_without_text_is_not_said_to_be_in_the_prompt(record: Record) -> None:
+    n = len(record["output_text"])
+    end = {"start": n, "end": n, "state": "text", "decision": "the end", "pieces": []}
+    assert "(in the prompt)" not in Calls(record | {"parser_steps": [end]}).html()
+    assert "(in the prompt)" in Calls(record | {"parser_steps": [end | {"start": -7, "end": 0}]}).html()
+
+
+def test_events_are_matched_with_steps_in_one_go() -> None:
+    """Each event of a kind that no step made looked through all steps."""
+
+    def match(n: int) -> None:
+        steps = [{"start": i, "end": i + 1, "pieces": ["ThinkDelta"]} for i in range(n)]
+        events_of_steps("x" * n, steps, [{"type": "content_block_delta", "delta": {"type": "text_delta"}}] * n)
+
+    assert_linear(match, 500)
+
+
 def test_calls_that_could_be_read_are_no_failures(record: Record) -> None:
     assert Calls(record).failures == []
 
@@ -184,6 +214,20 @@ def test_of_a_long_answer_the_first_probabilities_are_shown(record: Record) -> N
     assert Probabilities(record | {"probabilities": more}).rows() == [], "told of others than these tokens"
 
 
+def test_an_answer_of_one_token_has_no_pace() -> None:
+    view = Timing(
+        {"id": "r", "output_ids": [1], "timings": {"total_s": 1.0, "decode_s": 0.5, "tokens_per_second": 2.0}}
+    )
+    assert "2.0 tokens a second." in view.text() and view.html()
+
+
+def test_the_cache_of_an_older_record_that_names_no_origins(record: Record) -> None:
+    old = record | {"prompt_offsets": [], "spans": [], "cached_tokens": 3}
+    n = len(record["prompt_ids"])
+    assert [(row["origin"], row["tokens"], row["cached"]) for row in Cache(old).rows()] == [("unknown", n, 3)]
+    assert Cache(old | {"cached_tokens": n + 9}).rows()[0]["computed"] == 0
+
+
 def test_one_row_for_each_of_many_requests(record: Record) -> None:
     slow = record | {
         "timings": {"queued_s": 1.0, "prefill_s": 2.0, "first_token_s": 3.0, "decode_s": 1.0, "total_s": 5}
@@ -198,6 +242,76 @@ def test_one_row_for_each_of_many_requests(record: Record) -> None:
     assert rows[1]["prefill_tok_s"] == pytest.approx((len(record["prompt_ids"]) - record["cached_tokens"]) / 2, abs=0.1)
     assert [row["gap"] for row in Timing(slow).token_rows()][1:] == pytest.approx([0.01] * (n - 1))
     assert view.html().count("<img") == 1 and Timing(slow).html().count("<img") == 2
+
+
+def everywhere(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A record in which every leaf is changed."""
+    if isinstance(value, dict):
+        return {name: everywhere(inner, change) for name, inner in value.items()}
+    return [everywhere(inner, change) for inner in value] if isinstance(value, list) else change(value)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, 10**400, 1e308, -1, -1.5], ids=str)
+def test_numbers_that_nobody_can_count_with(odd: Any, record: Record) -> None:
+    """JSON files hold them: `Infinity` and integers of 400 digits are read by Python."""
+    numbers = (int, float)
+    all_odd = everywhere(record, lambda leaf: odd if type(leaf) in numbers else leaf)
+    last = record | {"events": [*record["events"], [odd, {"type": "ping"}]], "timings": dict.fromkeys(TIMES, odd)}
+    for broken in (all_odd, last, record | {name: all_odd[name] for name in ("probabilities", "parser_steps")}):
+        assert page(broken, before=record) and page(record, before=broken)
+        for name in NAMES:
+            assert view_of(name, broken).text() and view_of(name, broken).rows() is not None
+
+
+TIMES = ("queued_s", "prefill_s", "first_token_s", "decode_s", "total_s", "tokens_per_second", "decode_steps")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "page"])
+def test_characters_that_act_are_shown_in_every_field(name: str, record: Record) -> None:
+    """Half a surrogate pair, which a model's JSON escape can bring, would stop a notebook's output altogether."""
+    acting = "\x1b[31m\u202e\r\x00\x9b\ud83e"
+    broken = everywhere(record, lambda leaf: leaf + acting if isinstance(leaf, str) else leaf)
+    broken |= {"pieces": record["pieces"], "warnings": [acting]}
+    cut = broken | {"prompt_ids": []}
+    shown = [page(broken, before=record)]
+    if name != "page":
+        shown = [form() for one in (broken, cut) for view in [view_of(name, one)] for form in (view.html, view.text)]
+    assert all(not set(acting.replace("[31m", "")) & set(text) and text.encode() for text in shown)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_view_is_bounded_whoever_made_its_words(name: str, record: Record) -> None:
+    broken = everywhere(record, lambda leaf: leaf + "<" * 30_000 if isinstance(leaf, str) else leaf)
+    broken |= {"pieces": {id: "3c" * 300 for id in record["pieces"]}, "warnings": ["<" * 100_000] * 9}
+    view = view_of(name, broken, before=broken | {"prompt_ids": [1], "model_id": "<" * 100_000})
+    assert len(view.html()) < 1_000_000
+    assert len(view.text()) < 200_000
+
+
+def test_characters_without_a_width_are_seen_in_their_tokens(record: Record) -> None:
+    piece = "a\u200b\u00a0\U000e0041 é".encode()
+    view = Tokens(record | {"pieces": {str(id): piece.hex() for id in record["prompt_ids"]}})
+    assert view.prompt[0].shown == "a[U+200B][U+00A0][U+E0041]·é"
+    assert view.rows()[0]["piece"] == piece.decode()
+
+
+def test_where_the_answers_tokens_are_behind_bytes_that_are_no_characters() -> None:
+    pieces = {
+        1: b"\xff",
+        2: "ä".encode()[:1],
+        3: "ä".encode()[1:],
+        4: b"<think>",
+        5: b"sk-secret-1",
+        6: b"x",
+        7: b"\xe2",
+    }
+    ids = list(pieces)
+    answer = {"output_ids": ids, "pieces": {str(id): piece.hex() for id, piece in pieces.items()}}
+    text = "\ufffdä<think>sk-secret-1x"
+    for shown in (text, text.replace("sk-secret-1", "•" * 11)):
+        assert answer_offsets(Reading({**answer, "output_text": shown})) == [0, 1, 1, 2, 9, 20, 21]
+    assert answer_offsets(Reading({**answer, "output_text": ""})) == [0] * 7
+    assert answer_offsets(Reading({**answer, "output_ids": [*ids, 99]})) is None
 
 
 def hostile() -> Record:

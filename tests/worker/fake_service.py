@@ -169,10 +169,10 @@ class FakeService:
     def traces(self, client: str) -> list[dict[str, Any]]:
         return [{"id": "req_1", "client": client}]
 
-    def trace(self, id: str, client: str) -> dict[str, Any]:
+    def trace_data(self, id: str, client: str) -> bytes:
         if id != "req_1":
             raise NotFound(f"no trace {id}")
-        return {"id": id, "client": client}
+        return json.dumps({"id": id, "client": client}).encode()
 
 
 def _text(text: str) -> ContentBlockDelta:
