@@ -3,6 +3,7 @@
     NbllamaError
     ├── ApiError           wire/errors.py       what a client is told: an Anthropic type and a status
     ├── TraceFileError     wire/trace_file.py   a file that is no trace, or a later version's
+    ├── CassetteError      wire/cassette_file.py   a file that is no cassette, or one that cannot be written
     ├── ChatError          chat/errors.py       a template refuses or is not understood
     ├── EngineError        engine/errors.py     the engine's own: queue full, prompt too long, cells, decode
     ├── ModelError         answer/published_models.py  a reference that names no usable model

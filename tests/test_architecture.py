@@ -22,10 +22,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "answer": {"wire", "chat", "engine"},
     # Pure: a record in, rows, text and HTML out.
     "views": {"wire"},
+    # Requests in, recorded answers out; a kernel plays and records in its own process.
+    "cassettes": {"wire", "views", *CLIENT_SIDE},
     "worker": {"wire", "answer", "engine", "views"},
     "server": {"wire", "worker.relay", "worker.link", *CLIENT_SIDE},
-    "notebook": {"wire", "views", *CLIENT_SIDE},
-    "cli": {"wire", "chat", "engine", "answer", "worker", "server", "notebook", "views"},
+    "notebook": {"wire", "views", "cassettes", *CLIENT_SIDE},
+    "cli": {"wire", "chat", "engine", "answer", "worker", "server", "notebook", "views", "cassettes"},
 }
 
 # Library → the only places that may import it.
@@ -48,7 +50,7 @@ DOORS: dict[str, set[str]] = {
 }
 
 # What a kernel imports must not pull a server or an engine into it: all of these folders, and the client's side.
-LIGHT_FOLDERS = ("wire", "chat", "views", "notebook")
+LIGHT_FOLDERS = ("wire", "chat", "views", "cassettes", "notebook")
 # Grammars are made where a model is, in the worker.
 NOT_LIGHT = {"nbllama.chat.grammar"}
 BLOCKED = ("llama_cpp", "llguidance", "tornado", "jupyter_server")

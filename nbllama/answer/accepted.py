@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nbllama.answer.block_writer import BlockWriter
 from nbllama.answer.cache_usage import Kept, kept_tokens
+from nbllama.answer.forking import NOTHING, Begun
 from nbllama.answer.model_catalog import LoadedModel
 from nbllama.answer.tokenise import Encoded
 from nbllama.answer.wishes import thinking_of
@@ -30,6 +31,12 @@ class Accepted:
     writer: BlockWriter
     guide: Guide | None
     kept: Kept
+    begun: Begun = NOTHING
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """What the engine reads before it writes."""
+        return (*self.encoded.ids, *self.begun.ids)
 
     @property
     def over(self) -> bool:
@@ -51,8 +58,9 @@ def accept(
     *,
     sign: Callable[[bytes], str],
     explain: Callable[[Step], None] | None,
+    begun: Begun = NOTHING,
 ) -> Accepted:
-    """`sign` signs thinking, `explain` is told the parser's steps."""
+    """`sign` signs thinking, `explain` is told the parser's steps; `begun` is there of the answer already."""
     choice = request.tool_choice
     offered = [] if choice is not None and choice.type == "none" else request.tools
     tools = {tool.name: tool.input_schema for tool in offered}
@@ -70,6 +78,7 @@ def accept(
         ),
         guide=guide,
         kept=kept_tokens(request.breakpoints, prompt, encoded.ids, model.vocabulary.piece),
+        begun=begun,
     )
 
 

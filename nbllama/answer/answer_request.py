@@ -16,6 +16,7 @@ from nbllama.answer.accepted import Accepted, accept
 from nbllama.answer.attachments import with_texts
 from nbllama.answer.block_writer import joined
 from nbllama.answer.failures import to_api_error
+from nbllama.answer.forking import NOTHING, Fork
 from nbllama.answer.guiding import steering_of
 from nbllama.answer.model_catalog import Entry, LoadedModel, ModelCatalog
 from nbllama.answer.recorder import Recorder
@@ -49,8 +50,10 @@ class Answer:
         recorder: Recorder,
         signer: Signer,
         alternatives: int = 0,
+        fork: Fork | None = None,
     ) -> None:
-        """`alternatives`: of how many the trace tells the probability where the request says nothing of it."""
+        """`alternatives`: of how many the trace tells the probability where the request says nothing of it.
+        `fork`: where the answer goes on from another one."""
         self._signer = signer
         self.request = request
         self.stream = request.stream
@@ -63,7 +66,8 @@ class Answer:
         self._catalog = catalog
         self._engine = engine
         self._recorder = recorder
-        self._alternatives = alternatives
+        self._alternatives = alternatives_of(request, alternatives) if recorder.explained else 0
+        self._fork = fork
         self._outcomes: asyncio.Queue[list[Outcome]] = asyncio.Queue()
         self._accepted: Accepted | None = None
         self._cancelled = False
@@ -135,14 +139,32 @@ class Answer:
         prompt, encoded, offsets = await asyncio.to_thread(
             encode_with_places, model, self.request, self.client, wanted=self._recorder.explained
         )
+        if self._fork is not None:
+            prompt, encoded, offsets = self._fork.prompt(prompt, encoded)
         # Aside: a grammar may have to be compiled.
         steering = await asyncio.to_thread(steering_of, self.request, model, prompt.tail)
         self._recorder.steered(steering.notes, steering.ignored)
         self.ignored = [*self.ignored, *steering.ignored]
+        begun = NOTHING
+        if self._fork is not None:
+            begun = await asyncio.to_thread(self._fork.begin, steering.guide, model)
+            self._recorder.begun(self._fork, begun.ids, likely=self._alternatives > 0)
         explain = self._recorder.explain(prompt.tail)
-        accepted = accept(self.request, model, prompt, encoded, steering.guide, sign=self._signer.sign, explain=explain)
+        accepted = accept(
+            self.request,
+            model,
+            prompt,
+            encoded,
+            steering.guide,
+            sign=self._signer.sign,
+            explain=explain,
+            begun=begun,
+        )
         self._recorder.prompt(prompt, encoded.ids, offsets, model)
-        self._engine.submit(self.model_id, self._job(accepted))
+        if begun.ending is not None:
+            self._outcomes.put_nowait([begun.ending])
+        else:
+            self._engine.submit(self.model_id, self._job(accepted))
         if self._cancelled:
             # The engine had not heard of the job when it was told to drop it.
             self.cancel()
@@ -152,12 +174,13 @@ class Answer:
         return Job(
             id=self.request_id,
             client=self._recorder.record.client,
-            prompt=tuple(accepted.encoded.ids),
-            max_tokens=self.request.max_tokens,
+            prompt=accepted.ids,
+            max_tokens=self._fork.max_tokens if self._fork is not None else self.request.max_tokens,
             sampling=sampling_of(self.request, accepted.model.source.sampling),
             deliver=self._outcomes.put_nowait,
             guide=accepted.guide,
-            alternatives=alternatives_of(self.request, self._alternatives) if self._recorder.explained else 0,
+            alternatives=self._alternatives,
+            begun=len(accepted.begun.ids),
         )
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
@@ -168,8 +191,10 @@ class Answer:
         accepted = self._accepted
         if accepted is None:
             raise ServerFault("the request was not prepared")
-        self._usage.input_tokens = len(accepted.encoded.ids)
+        self._usage.input_tokens = len(accepted.ids)
         yield MessageStart(new_message(self.message_id, self.request.model, self._usage.to_dict()))
+        for event in joined(self._tell_text(accepted, accepted.begun.text)):
+            yield event
         ending: Finished | Failed | None = None
         self._last_ping = time.monotonic()
         while ending is None and not accepted.over:
@@ -255,7 +280,7 @@ class Answer:
         self._usage.cache_read_input_tokens = cached
         self._usage.cache_creation_input_tokens = five_minutes + one_hour
         self._usage.created_for_an_hour = one_hour
-        self._usage.input_tokens = len(accepted.encoded.ids) - cached - five_minutes - one_hour
+        self._usage.input_tokens = len(accepted.ids) - cached - five_minutes - one_hour
         self._recorder.start(started)
 
     def _tell(self, progress: Progress) -> None:

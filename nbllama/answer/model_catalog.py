@@ -13,6 +13,7 @@ from typing import Any, Literal
 from nbllama.answer.generated import GeneratedIds
 from nbllama.answer.guiding import LazyGrammars
 from nbllama.answer.loading import Loader
+from nbllama.answer.model_hash import model_hash
 from nbllama.answer.model_sources import ModelError, ModelSource, better_than_demo, resolve
 from nbllama.chat.format import from_data
 from nbllama.chat.template import ChatTemplate
@@ -29,7 +30,7 @@ State = Literal["unloaded", "loading", "loaded", "failed"]
 class LoadedModel:
     """What a request needs of a model; the runtime itself belongs to the engine thread.
 
-    `control` are the ids of its control tokens."""
+    `control` are the ids of its control tokens, `hash` says which file it is."""
 
     source: ModelSource
     info: RuntimeInfo
@@ -38,6 +39,7 @@ class LoadedModel:
     generated: GeneratedIds
     grammars: LazyGrammars
     control: frozenset[int]
+    hash: str
 
 
 @dataclass(slots=True)
@@ -120,6 +122,15 @@ class ModelCatalog:
         if model_id in self._aliases:
             return self.entry(self._aliases[model_id])
         raise NotFound(f"model: {model_id}")
+
+    def still_loaded(self, model_id: str, known_hash: str) -> Entry:
+        """The entry of the model that has answered before. Raises InvalidRequest if it is gone, or another one."""
+        entry = self._entries.get(model_id)
+        if entry is None or entry.model is None:
+            raise InvalidRequest(f"the model {model_id} is not loaded any more: load it, then try again")
+        if entry.model.hash != known_hash:
+            raise InvalidRequest(f"the model that is loaded as {model_id} now is another one than had answered")
+        return entry
 
     async def loaded(self, entry: Entry, ctx: int | None = None) -> LoadedModel:
         """The loaded model; loads it first, once for all who wait. A waiter may go away without stopping it.
@@ -249,7 +260,8 @@ def _understand(source: ModelSource, runtime: Runtime, format: Any) -> LoadedMod
     template = ChatTemplate(info.chat_template or "", bos=info.bos, eos=info.eos, control_tokens=control, format=given)
     generated = GeneratedIds(runtime.vocabulary.piece, control.values())
     grammars = LazyGrammars(runtime.vocabulary, info.n_vocab)
-    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars, frozenset(control.values()))
+    ids = frozenset(control.values())
+    return LoadedModel(source, info, runtime.vocabulary, template, generated, grammars, ids, model_hash(source))
 
 
 def _status(entry: Entry, *, is_default: bool) -> dict[str, Any]:

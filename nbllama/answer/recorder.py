@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from nbllama.answer.forking import Fork
 from nbllama.answer.likelihoods import to_record
 from nbllama.answer.model_catalog import LoadedModel
 from nbllama.answer.parser_steps import ParserSteps
@@ -61,6 +62,8 @@ class Recorder:
         self._model: LoadedModel | None = None
         self._work = NO_WORK
         self._n_alternatives = 0
+        self._n_begun = 0
+        self._cached = 0
         self._steps: ParserSteps | None = None
         self._began = time.perf_counter()
         self._builder = MessageBuilder()
@@ -72,6 +75,7 @@ class Recorder:
         self._model = model
         record = self.record
         record.model_id = model.source.id
+        record.model_hash = model.hash
         record.n_ctx = model.info.n_ctx
         record.prompt = prompt.text
         record.prompt_ids = ids
@@ -87,6 +91,16 @@ class Recorder:
             }
             for span in prompt.spans
         ]
+
+    def begun(self, fork: Fork, ids: Sequence[int], *, likely: bool) -> None:
+        """The answer goes on from `ids` of another one; `likely`: it is asked how probable tokens are."""
+        record, now = self.record, self._now()
+        self._n_begun = len(ids)
+        record.forked_from = fork.facts()
+        record.output_ids = list(ids)
+        record.token_times = [round(now, 6)] * len(ids)
+        if likely:
+            record.probabilities = fork.probabilities()[: len(ids)]
 
     def steered(self, notes: Sequence[str], ignored: Sequence[str]) -> None:
         """What could not be enforced, in words and by the names of its fields."""
@@ -105,7 +119,8 @@ class Recorder:
 
     def start(self, started: Started) -> None:
         record = self.record
-        record.cached_tokens = started.cached
+        self._cached = started.cached
+        record.cached_tokens = min(started.cached, len(record.prompt_ids))
         self._times["started"] = started.at - self._began
         if started.reuse is None or not self.explained:
             return
@@ -120,9 +135,9 @@ class Recorder:
 
     def tokens(self, tokens: Tokens) -> None:
         record, at = self.record, tokens.at - self._began
-        if not record.output_ids:
+        if "first_token" not in self._times:
             self._times["first_token"] = at
-            record.prefill.append([self._since(tokens.at), len(record.prompt_ids)])
+            record.prefill.append([self._since(tokens.at), len(record.prompt_ids) + self._n_begun])
         self._times["last_token"] = at
         record.output_ids.extend(tokens.ids)
         record.token_times.extend([self._since(tokens.at)] * len(tokens.ids))
@@ -131,9 +146,10 @@ class Recorder:
 
     def reread(self, reread: Reread) -> None:
         """What is known of forced tokens by now takes the place of what was."""
-        end = reread.index + len(reread.likelihoods)
+        start = self._n_begun + reread.index
+        end = start + len(reread.likelihoods)
         if end <= len(self.record.probabilities):
-            self.record.probabilities[reread.index : end] = map(to_record, reread.likelihoods)
+            self.record.probabilities[start:end] = map(to_record, reread.likelihoods)
 
     def finished(self, finished: Finished) -> None:
         self._work = finished.work
@@ -210,7 +226,7 @@ class Recorder:
             decode = times["last_token"] - times["first_token"]
             timings["decode_s"] = decode
             if decode > 0:
-                timings["tokens_per_second"] = (len(self.record.output_ids) - 1) / decode
+                timings["tokens_per_second"] = (len(self.record.output_ids) - self._n_begun - 1) / decode
         return {name: round(value, 6) for name, value in timings.items()}
 
     def _computed(self) -> dict[str, float]:
@@ -220,7 +236,7 @@ class Recorder:
             return {name: value for name, value in work._asdict().items() if value}
         if not record.prefill:
             return {}
-        return {"prefill_tokens": record.prefill[-1][1] - record.cached_tokens, "prefill_steps": len(record.prefill)}
+        return {"prefill_tokens": record.prefill[-1][1] - self._cached, "prefill_steps": len(record.prefill)}
 
     def _since(self, at: float) -> float:
         return round(at - self._began, 6)

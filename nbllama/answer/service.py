@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from nbllama.answer.answer_request import Answer
 from nbllama.answer.attachments import with_texts
 from nbllama.answer.failures import to_api_error
+from nbllama.answer.forking import Fork, check_whole, fork_of
 from nbllama.answer.loading import Loader, default_cache_bytes, load_runtime
 from nbllama.answer.model_catalog import Entry, ModelCatalog, info_of
 from nbllama.answer.model_facts import format_of, tokens_of
@@ -24,6 +25,7 @@ from nbllama.answer.trace import TraceStore
 from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, NotFound, Overloaded
+from nbllama.wire.forks import fork_wish
 from nbllama.wire.ignored import ignored_betas
 from nbllama.wire.records import RequestRecord
 from nbllama.wire.requests import MessagesRequest, messages_request, parse_count_tokens_request
@@ -138,13 +140,28 @@ class Service:
         With the model loaded, everything that can be refused is refused here. A stream that must wait for the model
         is accepted at once, so that its headers and pings can flow, and tells a failure in the stream.
         """
+        return await self._accept(
+            client, request_id, lambda record: self._understood(body, record, default_model, betas)
+        )
+
+    async def fork(self, id: str, body: bytes, *, client: str, request_id: str) -> Answer:
+        """A request that goes on from a token of one of the client's own answers (`wire/forks.py`), by the request's or
+        the message's id. Raises ApiError as `messages` does, NotFound where no such trace is kept."""
+        return await self._accept(client, request_id, lambda record: self._understood_fork(id, body, record))
+
+    async def _accept(
+        self,
+        client: str,
+        request_id: str,
+        understood: Callable[[RequestRecord], Awaitable[tuple[MessagesRequest, Entry, Fork | None]]],
+    ) -> Answer:
         if self._draining:
             raise Overloaded("the server is stopping", retry_after=1.0)
         recorder = Recorder(
             id=request_id, message_id=new_id("msg"), client=client, keep=self._ended, traces=self._traces
         )
         try:
-            request, entry = await self._understood(body, recorder.record, default_model, betas)
+            request, entry, fork = await understood(recorder.record)
         except ApiError as error:
             recorder.fail(error)
             raise
@@ -156,6 +173,7 @@ class Service:
             recorder=recorder,
             signer=self._signer,
             alternatives=self._alternatives,
+            fork=fork,
         )
         self._n_requests += 1
         self._running[request_id] = answer
@@ -271,7 +289,7 @@ class Service:
 
     async def _understood(
         self, body: bytes, record: RequestRecord, default_model: str | None, betas: Sequence[str]
-    ) -> tuple[MessagesRequest, Entry]:
+    ) -> tuple[MessagesRequest, Entry, None]:
         """The request and the model that answers it, written down as far as they are understood. Raises ApiError."""
         sent = await _parsed(parse_json, body)
         record.request, record.warnings = self._traces.request(sent, len(body))
@@ -282,7 +300,21 @@ class Service:
         request.ignored.extend(ignored_betas(betas))
         record.ignored = list(request.ignored)
         record.warnings += self._signer.check(request)
-        return request, self._entry_for(request.model, default_model)
+        return request, self._entry_for(request.model, default_model), None
+
+    async def _understood_fork(
+        self, id: str, body: bytes, record: RequestRecord
+    ) -> tuple[MessagesRequest, Entry, Fork]:
+        wish = fork_wish(await _parsed(parse_json, body))
+        origin = RequestRecord.from_dict(self._traces.get(id, record.client))
+        record.model, record.stream = origin.model, wish.stream
+        check_whole(origin)
+        record.request = wish.applied(origin.request)
+        # Aside: nobody knows how large the forked request was.
+        request = await asyncio.to_thread(messages_request, record.request, lenient=self._lenient)
+        record.ignored = list(request.ignored)
+        fork = fork_of(origin, wish, request)
+        return request, self._catalog.still_loaded(origin.model_id, origin.model_hash), fork
 
     def _entry_for(self, model_id: str, default_ref: str | None = None) -> Entry:
         return self._translated(lambda: self._catalog.named(model_id, default_ref))

@@ -8,7 +8,7 @@ the vocabulary can spell it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -102,6 +102,11 @@ class GrammarGuide:
         """The mask as bits, one for each token, lowest first."""
         _fill(self._matcher, self._bits)
         return self._bits
+
+    def possible(self, ids: Collection[int]) -> Collection[int]:
+        """Those of `ids` that may come next. Unlike `mask` for any thread, as long as no other has the guide."""
+        bits = self.allowed()
+        return [id for id in ids if bits[id >> 5] >> (id & 31) & 1]
 
     def forced(self) -> Sequence[int]:
         """Tokens without an alternative."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 
 class Guide(Protocol):
-    """The engine's contract, as far as it is needed here."""
+    """The engine's contract, as far as it is needed here, and what the engine need not know."""
 
     @property
     def stop(self) -> str | None: ...
@@ -15,6 +15,7 @@ class Guide(Protocol):
     def forced(self) -> Sequence[int]: ...
     def accept(self, ids: Sequence[int]) -> None: ...
     def rollback(self, n: int) -> None: ...
+    def possible(self, ids: Collection[int]) -> Collection[int]: ...
 
 
 class Guides:
@@ -45,6 +46,12 @@ class Guides:
     def rollback(self, n: int) -> None:
         for guide in self._guides:
             guide.rollback(n)
+
+    def possible(self, ids: Collection[int]) -> Collection[int]:
+        """Those of `ids` that may come next."""
+        for guide in self._guides:
+            ids = guide.possible(ids)
+        return ids
 
 
 def together(guides: Sequence[Guide]) -> Guide | None:

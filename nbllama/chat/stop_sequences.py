@@ -6,7 +6,7 @@ that does not depend on how the text is cut into tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from nbllama.chat.automaton import Automaton, MarkerSearch
@@ -61,6 +61,10 @@ class StopSequenceGuide:
         """Takes back the last `n` accepted tokens."""
         if n > 0:
             del self._states[max(1, len(self._states) - n) :]
+
+    def possible(self, ids: Collection[int]) -> Collection[int]:
+        """All of `ids`."""
+        return ids
 
     def _after(self, state: int, token: int) -> int:
         if state < 0:

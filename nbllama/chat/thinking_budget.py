@@ -7,7 +7,7 @@ the prompt, is closed at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NamedTuple
 
 from nbllama.chat.format import Format
@@ -91,6 +91,11 @@ class ThinkingBudget:
         """Takes back the last `n` accepted tokens."""
         for _ in range(min(n, len(self._states) - 1)):
             self._states.pop()
+
+    def possible(self, ids: Collection[int]) -> Collection[int]:
+        """Those of `ids` that may come next."""
+        at = self._states[-1].at
+        return [id for id in ids if (id not in self._forbidden if at is None else id == self._end[at])]
 
     def _after(self, state: _State, id: int) -> _State:
         at = state.at

@@ -13,11 +13,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbllama.errors import NbllamaError
 from nbllama.worker import connection
 from nbllama.worker.host_names import host_name, is_loopback
+
+if TYPE_CHECKING:
+    from tornado.httpserver import HTTPServer
+
+    from nbllama.cassettes.player import Player
+    from nbllama.worker.door import Access
 
 LOADING = 3600.0
 """Seconds that a model may take to load: large files on slow disks take minutes."""
@@ -35,14 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN", help=origin_help)
     ctx_help = "context in tokens (default: 8192 or what the model was trained for, the smaller)"
     parser.add_argument("--ctx", type=int, metavar="N", help=ctx_help)
+    replay_help = "answer from this recording (`%%llama record FILE`), without a model"
+    parser.add_argument("--replay", metavar="FILE", help=replay_help)
+    speed_help = "of a replay: 1 as recorded, 4 four times as fast, 0 at once (default: 1)"
+    parser.add_argument("--speed", metavar="X", help=speed_help)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until SIGINT or SIGTERM; returns the exit code. Raises NbllamaError if it cannot serve."""
     _check(args)
+    player = _player(args)
     sockets = _bind(args.host, args.port)
     try:
-        return asyncio.run(_serve(args, sockets))
+        return asyncio.run(_serve(args, sockets) if player is None else _serve_replay(args, sockets, player))
     finally:
         for listening in sockets:
             listening.close()
@@ -54,7 +65,7 @@ class ServeError(NbllamaError):
 
 async def _serve(args: argparse.Namespace, sockets: list[socket.socket]) -> int:
     # Tornado is imported only by those who serve.
-    from nbllama.worker.door import Access, new_door
+    from nbllama.worker.door import new_door
     from nbllama.worker.link import WorkerLink
 
     token = args.token or _random_token()
@@ -71,17 +82,60 @@ async def _serve(args: argparse.Namespace, sockets: list[socket.socket]) -> int:
         model = loading.result()
         # Not the id: a worker that is started after this one's death has not heard of it.
         link.default_model = reference
-        hosts = frozenset(host_name(name) for name in [*args.allow_host, args.host])
-        server = new_door(link, Access(token, hosts=hosts, origins=frozenset(args.allow_origin)))
-        server.add_sockets(sockets)
-        print(f"nbllama: serving {model} at {_url(args.host, sockets)}", flush=True)
-        await ending.wait()
-        server.stop()
+        await _keep_open(args, sockets, new_door(link, _access(args, token)), model, ending)
         return 0
     finally:
         await link.close()
         if endpoint is not None and (before is None or before.pid != endpoint.pid):
             await asyncio.to_thread(end_if_alone, endpoint)
+
+
+async def _serve_replay(args: argparse.Namespace, sockets: list[socket.socket], player: Player) -> int:
+    """The same door, to a player in this process instead of the worker: no worker is started, or asked."""
+    from nbllama.worker.door import new_door
+    from nbllama.worker.link import WorkerLink
+
+    token = args.token or _random_token()
+    player.start()
+    link = WorkerLink(lambda: player.endpoint, kind="serve")
+    try:
+        what = f"a replay of {player.tape.name} ({len(player.tape.cassette.exchanges)} recordings)"
+        await _keep_open(args, sockets, new_door(link, _access(args, token)), what, _end_signals())
+        return 0
+    finally:
+        await link.close()
+        player.close()
+
+
+async def _keep_open(
+    args: argparse.Namespace, sockets: list[socket.socket], server: HTTPServer, what: str, ending: asyncio.Event
+) -> None:
+    server.add_sockets(sockets)
+    print(f"nbllama: serving {what} at {_url(args.host, sockets)}", flush=True)
+    await ending.wait()
+    server.stop()
+
+
+def _access(args: argparse.Namespace, token: str) -> Access:
+    from nbllama.worker.door import Access
+
+    hosts = frozenset(host_name(name) for name in [*args.allow_host, args.host])
+    return Access(token, hosts=hosts, origins=frozenset(args.allow_origin))
+
+
+def _player(args: argparse.Namespace) -> Player | None:
+    """What `--replay` plays. Raises CassetteError, ServeError."""
+    if args.replay is None:
+        if args.speed is not None:
+            raise ServeError("--speed is of a replay: say which with --replay FILE")
+        return None
+    if args.model is not None or args.ctx is not None:
+        raise ServeError("--replay answers without a model: leave --model and --ctx out")
+    from nbllama.cassettes.player import Player
+    from nbllama.cassettes.speed import speed
+    from nbllama.cassettes.tape import Tape
+
+    return Player(Tape.load(Path(args.replay).expanduser()), speed(args.speed or "1"))
 
 
 def load_model(worker: connection.Endpoint, reference: str | None, ctx: int | None) -> str:

@@ -97,6 +97,7 @@ class Job:
     The last outcome delivered is Finished or Failed, exactly one of them. `boundaries` are the prompt positions where
     a message starts: the places at which a later conversation may branch off. Higher `priority` goes first.
     `alternatives`: so many are told with each token, and what the model thought of them; 0: nothing of it is computed.
+    The last `begun` tokens of the prompt belong to the answer already: a character that they left unfinished is ended.
     """
 
     id: str
@@ -109,4 +110,5 @@ class Job:
     boundaries: tuple[int, ...] = ()
     priority: int = 0
     alternatives: int = 0
+    begun: int = 0
     tags: dict[str, str] = field(default_factory=dict)

@@ -49,7 +49,10 @@ class Lane:
         return not self.scheduler.waiting and all(sequence.decodes for sequence in self.scheduler.running)
 
     def add(self, job: Job) -> None:
-        self._touch(self.scheduler.add(job))
+        sequence = self.scheduler.add(job)
+        for token in job.prompt[len(job.prompt) - job.begun :]:
+            sequence.detokenizer.feed(self.runtime.vocabulary.piece(token))
+        self._touch(sequence)
         self._queue_changed = True
 
     def cancel(self, job_id: str) -> None:

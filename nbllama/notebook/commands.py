@@ -139,6 +139,19 @@ def _claude(form: str = "sh") -> str:
     return claude_text(form)
 
 
+# Both bring pydantic, which %load_ext does without.
+def _record(*words: str) -> str:
+    from nbllama.notebook import cassettes
+
+    return cassettes.record(list(words))
+
+
+def _replay(*words: str) -> str:
+    from nbllama.notebook import cassettes
+
+    return cassettes.replay(list(words))
+
+
 def _chat_words() -> list[str]:
     return ["show", "clear", *conversations.names()]
 
@@ -168,6 +181,12 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "tokens": Command(tokens_table, "the tokens of a text", "TEXT", 1, 100_000),
         "trace": Command(trace_shown, "what happened in the last request, or in that with this id", "[ID]", 0, 1),
         "format": Command(format_text, "how a model writes calls and thinking", "[MODEL]", 0, 1, completion.model_ids),
+        "record": Command(
+            _record, "keep what is asked and answered in FILE, until off", "FILE|off", 0, 1, lambda: ["off"]
+        ),
+        "replay": Command(
+            _replay, "answer from such a file, with no model, until off", "FILE|off [speed=X]", 0, 2, lambda: ["off"]
+        ),
         "connect": Command(connect_text, "the lines for curl, the SDKs and Claude Code, tried"),
         "claude": Command(
             _claude,

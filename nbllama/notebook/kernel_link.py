@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from nbllama.worker import connection
 from nbllama.worker.errors import WorkerError
+
+Real = Callable[[connection.Endpoint | None], connection.Endpoint]
+"""What finds or starts the worker; its argument is one that did not answer."""
+
+
+class Detour(Protocol):
+    """A server of this process that stands before the worker, or `instead` of it: a recording, a replay."""
+
+    instead: bool
+
+    def endpoint(self, real: Real) -> connection.Endpoint: ...
+
+    def told(self) -> str:
+        """How it stands, in a line."""
+        ...
 
 
 class KernelLink:
     """Finds the worker, or starts one, and keeps it alive as long as this process is. Safe from any thread."""
 
     def __init__(self) -> None:
+        self.detour: Detour | None = None
         self._lock = threading.Lock()
         self._held: tuple[connection.Endpoint, connection.Attachment] | None = None
 
@@ -24,6 +41,23 @@ class KernelLink:
         instead_of: connection.Endpoint | None = None,
     ) -> connection.Endpoint:
         """The server to ask now; blocks while a worker starts. `instead_of` is one that did not answer.
+
+        Raises WorkerError, and CassetteError for a NBLLAMA_REPLAY that is none."""
+        if self.detour is None and os.environ.get("NBLLAMA_REPLAY"):
+            from nbllama.notebook.cassettes import replay_from_environment
+
+            replay_from_environment()
+        if (detour := self.detour) is not None:
+            return detour.endpoint(lambda dead: self.real(on_wait=on_wait, instead_of=dead))
+        return self.real(on_wait=on_wait, instead_of=instead_of)
+
+    def real(
+        self,
+        *,
+        on_wait: Callable[[str], None] | None = None,
+        instead_of: connection.Endpoint | None = None,
+    ) -> connection.Endpoint:
+        """The same without what stands before it.
 
         A worker that has died is replaced here, so the request after a death finds a new one. Raises WorkerError."""
         if os.environ.get("NBLLAMA_BASE_URL"):

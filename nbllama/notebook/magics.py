@@ -186,6 +186,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--drop: leaves out turns of a chat; give its name with --chat NAME")
     if arguments.budget is not None and not arguments.include:
         raise UsageError("--budget: is for DataFrames; name one with -i NAME")
+    if arguments.tools is None and (arguments.confirm or arguments.steps is not None):
+        raise UsageError("--confirm and --steps: are for tools; name your functions with --tools F,G")
     for name in ("max_tokens", "budget"):
         if (number := getattr(arguments, name)) is not None and number < 1:
             raise UsageError(f"--{name.replace('_', '-')} {number}: at least 1")

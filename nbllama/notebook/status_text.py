@@ -15,7 +15,9 @@ from nbllama.worker import connection
 
 def status_text() -> str:
     """Starts nothing. Raises NbllamaError."""
-    lines = [_worker_status()]
+    detour = link.detour
+    lines = [] if detour is not None and detour.instead else [_worker_status()]
+    lines += [f"cassette    {detour.told()}"] if detour is not None else []
     if not os.environ.get("NBLLAMA_BASE_URL"):
         lines += [f"warning     {other}" for other in connection.other_workers()]
     if (text := server_help()) is not None:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nbllama.errors import NbllamaError
-from nbllama.notebook import trace_summary
+from nbllama.notebook import forking, trace_summary
 from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.errors import TraceError
 from nbllama.notebook.kernel_link import link
@@ -91,6 +91,14 @@ class Trace:
         rows = [trace_summary.event_row(seconds, event) for seconds, event in self.record["events"]]
         frame = Table(rows, columns=["time_s", "event", "block", "kind", "text"])
         return frame.astype({"time_s": "float64", "block": "Int64"})
+
+    def fork(self, i: int, token: int | str | None = None, **options: Any) -> Trace:
+        """The answer gone on with from its token `i` as `forking.fork` says; the new request's trace."""
+        return forking.fork(self, i, token, **options)
+
+    def tree(self) -> forking.TraceTree:
+        """This answer and its forks: what they have in common once, each branch where it leaves the others."""
+        return forking.tree(self)
 
     def __repr__(self) -> str:
         return f"Trace({self.id!r})"

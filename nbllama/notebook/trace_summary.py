@@ -35,6 +35,8 @@ def rows(record: dict[str, Any], text: str) -> list[tuple[str, str]]:
         ("time", _times(timings)),
         ("text", text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"),
     ]
+    if fork := record.get("forked_from"):
+        found.insert(1, ("fork of", f"{fork['id']}, at its token {fork['index']}"))
     if record["ignored"]:
         found.append(("ignored", ", ".join(record["ignored"])))
     found += [("warning", warning) for warning in record["warnings"]]

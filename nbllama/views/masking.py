@@ -1,4 +1,4 @@
-"""Keys and absolute paths in texts: found, and covered without moving anything else. Pure.
+"""Keys, absolute paths and e-mail addresses in texts: found, and covered without moving anything else. Pure.
 
 For pages that leave the machine. A covered text keeps its length, so that offsets into it stay true.
 """
@@ -41,6 +41,7 @@ _PATTERNS = [
         ),
         (("://",), r"://[^/ \t\r\n:@]{1,60}:(?P<secret>[^/ \t\r\n@]{1,200})@"),
         (("",), rf"{_START}[0-9a-f]{{48}}\b"),
+        (("@",), r"(?:(?<![\w.+\\-])|(?<=\\[nrt]))[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"),
         (("file://",), rf"{_START}file://{_PART}*(?:/{_PART}+)+"),
         (("/",), rf"(?:(?<![{_WORD}/.:<\\])|(?<=\\[nrt]))/(?:{_PART}+/)+{_PART}*"),
         ((":\\",), rf"{_START}[A-Za-z]:(?:\\{{1,2}}{_PART}+)+"),
@@ -53,7 +54,7 @@ _TEXTS = ("text", "thinking", "partial_json")
 
 
 def find(text: str) -> Iterator[tuple[int, int]]:
-    """[start, end) of each key and each absolute path, in order and apart."""
+    """[start, end) of each key, each absolute path and each e-mail address, in order and apart."""
     if len(text) < _SHORTEST:
         return
     lower, found = text.lower(), []

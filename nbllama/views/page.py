@@ -1,6 +1,6 @@
 """A request as one HTML file that needs nothing else: to attach to a bug report, or to look at in a browser.
 
-No script, no address that is called, at most 2 MB, keys and absolute paths covered.
+No script, no address that is called, at most 2 MB, keys, absolute paths and e-mail addresses covered.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ def page(record: Record, *, before: Record | None = None, context: int | None = 
     names = [name for name in every.NAMES if name != "cache" or earlier is not None or reading.prompt_ids]
     title = f"Request {reading.text('id')}"
     links = " · ".join(f'<a href="#{name}">{name}</a>' for name in names)
-    note = "Keys and absolute paths are covered with •; look through it before you send it. " if masked else ""
+    note = (
+        "Keys, absolute paths and e-mail addresses are covered with •; look through it before you send it. "
+        if masked
+        else ""
+    )
     head = [markup.sentences([f"{note}Written by nbllama {__version__}."]), f"<div>{links}</div>", _overview(reading)]
     ends = _request(reading)
     room = MOST_BYTES - sum(map(_size, (*head, ends))) - 4000

@@ -19,11 +19,11 @@ TRACES_OFF = "traces are turned off: the server's setting `traces` is 0"
 class RequestRecord:
     """One request from acceptance to its ending.
 
-    `model` is what was asked for, `model_id` which one answered, `n_ctx` its context in tokens (0: no model was
-    reached). `created` is in unix seconds, every other time in seconds since then. `spans` are `{start, end, kind,
-    message, block}` in characters of `prompt`. `prompt_offsets` are the characters where the tokens of `prompt_ids`
-    begin, `token_times` when each of `output_ids` was drawn. `pieces` maps every id of both and of `probabilities`, as
-    a decimal number, to its bytes in hex; `special` are those that are control tokens.
+    `model` is what was asked for, `model_id` which one answered, `model_hash` which file that was, `n_ctx` its context
+    in tokens (0: no model was reached). `created` is in unix seconds, every other time in seconds since then. `spans`
+    are `{start, end, kind, message, block}` in characters of `prompt`. `prompt_offsets` are the characters where the
+    tokens of `prompt_ids` begin, `token_times` when each of `output_ids` was drawn. `pieces` maps every id of both and
+    of `probabilities`, as a decimal number, to its bytes in hex; `special` are those that are control tokens.
 
     `probabilities`, one for each of `output_ids` and only where they were asked for, are `{logprob, top, entropy,
     raw_logprob, raw_top, removed, forced}` (docs/wire.md). `reuse` is `{cached_tokens, source, compared_with,
@@ -31,6 +31,9 @@ class RequestRecord:
     step of the prefill had ended, and so many tokens of the prompt were there. `events` are `[seconds, event]`.
     `timings` may hold queued_s, prefill_s, first_token_s, decode_s, total_s, tokens_per_second, prefill_tokens,
     prefill_steps and decode_steps.
+
+    `forked_from` is `{id, index, token, max_tokens}` where the answer goes on from the first `index` tokens of another
+    record's and from `token`, for at most `max_tokens`; they are the first ones of `output_ids`.
 
     `parser_steps` are `{start, end, state, decision, pieces}`:
     of which characters of `output_text` the parser decided what (below 0: of the prompt's end), and the kinds of
@@ -65,7 +68,9 @@ class RequestRecord:
     error: dict[str, Any] | None = None
     message: dict[str, Any] | None = None
     model_id: str = ""
+    model_hash: str = ""
     n_ctx: int = 0
+    forked_from: dict[str, Any] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -91,4 +96,5 @@ class RequestRecord:
             "output_tokens": len(self.output_ids),
             "total_s": self.timings.get("total_s"),
             "tokens_per_second": self.timings.get("tokens_per_second"),
+            "forked_from": self.forked_from.get("id"),
         }

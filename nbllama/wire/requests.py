@@ -52,7 +52,8 @@ _LLAMA_DEFAULT_SEED = 0xFFFFFFFF
 _Request = TypeVar("_Request", bound="CountTokensRequest")
 
 
-def _system(value: Any) -> Any:
+def without_billing(value: Any) -> Any:
+    """A system prompt, a text or blocks, without that line; a text becomes blocks."""
     if isinstance(value, str):
         text = value.partition("\n")[2] if value.startswith(_BILLING) else value
         return [{"type": "text", "text": text}] if text else []
@@ -98,7 +99,7 @@ class CountTokensRequest(WireModel):
 
     model: str = Field(min_length=1, max_length=256)
     messages: Annotated[Items[InputMessage], Field(max_length=100_000)]
-    system: Annotated[Items[TextBlock], BeforeValidator(_system)] = Field(default=[])
+    system: Annotated[Items[TextBlock], BeforeValidator(without_billing)] = Field(default=[])
     sent_tools: Items[SentTool] = Field(default=[], alias="tools")
     tool_choice: Annotated[ToolChoice, Field(discriminator="type")] | None = None
     thinking: Annotated[Thinking, Field(discriminator="type")] | None = None

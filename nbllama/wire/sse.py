@@ -27,9 +27,14 @@ class ServerSentEvent:
 
 def encode(event: Event) -> bytes:
     """An event as bytes: name, one line of JSON, and the blank line without which no client sees it."""
-    data = json.dumps(event.data(), ensure_ascii=False, separators=(",", ":"))
+    return encode_data(event.name, event.data())
+
+
+def encode_data(name: str, value: Any) -> bytes:
+    """The same of an event as a record keeps it."""
+    data = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # A lone surrogate, which a model's JSON escape can bring, has no UTF-8 form.
-    return f"event: {event.name}\ndata: {data}\n\n".encode("utf-8", errors="replace")
+    return f"event: {name}\ndata: {data}\n\n".encode("utf-8", errors="replace")
 
 
 def encode_comment(text: str) -> bytes:

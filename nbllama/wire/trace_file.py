@@ -44,7 +44,7 @@ def is_compressed_name(name: str) -> bool:
 def decode(data: bytes, name: str) -> RequestRecord:
     """The record of a file's bytes, gzipped or not; `name` is the file's, for the sentence of a TraceFileError."""
     try:
-        value = json.loads(_plain(data, name))
+        value = json.loads(unpacked(data, name))
     except (ValueError, RecursionError) as error:
         raise TraceFileError(f"{name} is no trace: it holds no JSON ({_short(error)})") from error
     if not isinstance(value, dict) or value.get("kind", KIND) != KIND or "schema_version" not in value:
@@ -71,7 +71,8 @@ def _values(record: RequestRecord) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
-def _plain(data: bytes, name: str) -> bytes:
+def unpacked(data: bytes, name: str, what: str = "trace") -> bytes:
+    """The JSON of a file that may be gzipped, at most MAX_BYTES. Raises TraceFileError."""
     if not data.startswith(_MAGIC):
         text = data[: MAX_BYTES + 1]
     else:
@@ -79,11 +80,11 @@ def _plain(data: bytes, name: str) -> bytes:
         try:
             text = unpacking.decompress(data, MAX_BYTES + 1)
         except zlib.error as error:
-            raise TraceFileError(f"{name} is no trace: its gzip is broken ({error})") from error
+            raise TraceFileError(f"{name} is no {what}: its gzip is broken ({error})") from error
         if not unpacking.eof and len(text) <= MAX_BYTES:
-            raise TraceFileError(f"{name} is no trace: its gzip is cut off")
+            raise TraceFileError(f"{name} is no {what}: its gzip is cut off")
     if len(text) > MAX_BYTES:
-        raise TraceFileError(f"{name} is too large for a trace: more than {MAX_BYTES >> 20} MB")
+        raise TraceFileError(f"{name} is too large for a {what}: more than {MAX_BYTES >> 20} MB")
     return text
 
 

@@ -130,15 +130,16 @@ def stream_events(
     headers: Mapping[str, str] | None = None,
     *,
     on_headers: Callable[[dict[str, str]], None] | None = None,
+    path: str = "/v1/messages",
 ) -> Iterator[ServerSentEvent]:
-    """POST /v1/messages with `stream` on: its events up to the terminal one (`message_stop` or `error`).
+    """POST `path` with `stream` on: its events up to the terminal one (`message_stop` or `error`).
 
     The socket is closed, which cancels the answer, when the generator is closed or an exception passes through it.
     `on_headers` is given the answer's headers (lower case). Raises ApiError before the first event if the request is
     refused, WorkerError if nobody is there, WorkerDied if the stream ends without a terminal event."""
     connection = open_connection(endpoint, SILENCE)
     try:
-        response = _send_stream(connection, endpoint, {**body, "stream": True}, headers)
+        response = _send_stream(connection, endpoint, path, {**body, "stream": True}, headers)
         if on_headers is not None:
             on_headers({name.lower(): value for name, value in response.getheaders()})
         yield from _events(response, endpoint)
@@ -250,11 +251,12 @@ def _send(
 def _send_stream(
     connection: http.client.HTTPConnection,
     endpoint: Endpoint,
+    path: str,
     body: dict[str, Any],
     headers: Mapping[str, str] | None,
 ) -> http.client.HTTPResponse:
     try:
-        response = _send(connection, endpoint, "POST", "/v1/messages", body, headers)
+        response = _send(connection, endpoint, "POST", path, body, headers)
         if response.status < 400:
             return response
         data = response.read()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nbllama.wire.errors import InvalidRequest, NotFound
 from nbllama.worker.client_http import ATTACHED_AS_HEADER, ATTACHED_KINDS
@@ -13,6 +13,9 @@ from nbllama.worker.endpoint import ClientGone, Endpoint
 from nbllama.worker.lifecycle import OTHER
 from nbllama.worker.model_page import in_lifecycle, page_of
 from nbllama.worker.sse_response import send_events
+
+if TYPE_CHECKING:
+    from nbllama.answer.answer_request import Answer
 
 KEEP_ALIVE_SECONDS = 30.0
 """Below the 60 s after which proxies close a silent connection."""
@@ -48,24 +51,36 @@ class _ModelEndpoint(Endpoint):
             self.set_header("nbllama-ignored", header_value(", ".join(ignored)))
 
 
-class MessagesEndpoint(_ModelEndpoint):
+class _AnswerEndpoint(_ModelEndpoint):
+    async def _answer(self, accepting: Coroutine[Any, Any, Answer]) -> None:
+        answer = await self.while_connected(accepting)
+        self._name_what_was_done(answer.model_id, answer.ignored)
+        if answer.stream:
+            await send_events(self, answer)
+        else:
+            self.answer_json(await self.while_connected(answer.message(), on_gone=answer.cancel))
+
+
+class MessagesEndpoint(_AnswerEndpoint):
     async def post(self) -> None:
         with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
-            body = self.body()
-            answer = await self.while_connected(
-                self.worker.service.messages(
-                    body,
-                    client=self.client,
-                    request_id=self.request_id,
-                    default_model=self.default_model,
-                    betas=self._betas,
-                )
+            accepting = self.worker.service.messages(
+                self.body(),
+                client=self.client,
+                request_id=self.request_id,
+                default_model=self.default_model,
+                betas=self._betas,
             )
-            self._name_what_was_done(answer.model_id, answer.ignored)
-            if answer.stream:
-                await send_events(self, answer)
-            else:
-                self.answer_json(await self.while_connected(answer.message(), on_gone=answer.cancel))
+            await self._answer(accepting)
+
+
+class ForkEndpoint(_AnswerEndpoint):
+    """`{"index": n, "token": id, …}`: the answer of a trace, gone on with from another token (`wire/forks.py`)."""
+
+    async def post(self, id: str) -> None:
+        with contextlib.suppress(ClientGone), self.worker.lifecycle.request():
+            forking = self.worker.service.fork(id, self.body(), client=self.client, request_id=self.request_id)
+            await self._answer(forking)
 
 
 class CountTokensEndpoint(_ModelEndpoint):

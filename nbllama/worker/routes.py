@@ -19,6 +19,8 @@ def routes() -> list[tuple[str, type[RequestHandler]]]:
         (r"/nbllama/status", endpoints.StatusEndpoint),
         (r"/nbllama/traces", trace_pages.TracesEndpoint),
         (r"/nbllama/traces/([^/]+)", endpoints.TraceEndpoint),
+        (r"/nbllama/traces/([^/]+)/fork", endpoints.ForkEndpoint),
+        (r"/nbllama/traces/([^/]+)/tree", trace_pages.TreeEndpoint),
         (r"/nbllama/traces/([^/]+)/([^/]+)", trace_pages.TraceViewEndpoint),
         (r"/nbllama/requests", endpoints.RequestsEndpoint),
         (r"/nbllama/requests/([^/]+)/cancel", endpoints.CancelEndpoint),

@@ -41,7 +41,7 @@ _KEPT_PREFIXES = (
 _SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 _CRASHES = {signal.SIGSEGV, signal.SIGILL, signal.SIGABRT, signal.SIGFPE, getattr(signal, "SIGBUS", signal.SIGSEGV)}
 # Where a client finds its server: of no concern to the worker.
-_CLIENT_ONLY = {"NBLLAMA_BASE_URL", "NBLLAMA_HUB_URL"}
+_CLIENT_ONLY = {"NBLLAMA_BASE_URL", "NBLLAMA_HUB_URL", "NBLLAMA_REPLAY", "NBLLAMA_REPLAY_SPEED"}
 
 
 @dataclass(frozen=True)

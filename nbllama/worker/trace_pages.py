@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllama.views import every
 from nbllama.views.comparison import Comparison
 from nbllama.views.page import POLICY, list_page, page, view_page
+from nbllama.views.tree import MOST_ANSWERS, Tree
 from nbllama.wire.errors import ApiError, NotFound
 from nbllama.worker.endpoint import Endpoint
 
@@ -61,6 +62,28 @@ class TraceViewEndpoint(PageEndpoint):
         if view in ("cache", ALL):
             others = [service.trace_data(named, client)] if named else _earlier(service, record, client)
         self.answer_html(await asyncio.to_thread(_html, view, record, others))
+
+
+class TreeEndpoint(PageEndpoint):
+    """An answer among those that were forked from it, and from which it was."""
+
+    async def get(self, id: str) -> None:
+        service, client = self.worker.service, self.client
+        record = await asyncio.to_thread(_read, service.trace_data(id, client))
+        data = [service.trace_data(one, client) for one in family(record["id"], service.traces(client))]
+        self.answer_html(await asyncio.to_thread(lambda: view_page(Tree(list(map(_read, data))), record["id"])))
+
+
+def family(id: str, newest_first: Sequence[Record]) -> list[str]:
+    """The ids of all that have one origin with `id`, oldest first, as far as they are among these; itself at least."""
+    origins = {str(one["id"]): one.get("forked_from") for one in newest_first}
+    roots: dict[str, str] = {}
+    for one in reversed(origins):
+        # A fork is younger than its origin, so that one's root is known already.
+        origin = origins[one]
+        roots[one] = roots.get(str(origin), str(origin)) if origin else one
+    found = [one for one, root in roots.items() if root == roots.get(id)]
+    return (found[:1] + found[1:][-(MOST_ANSWERS - 1) :]) or [id]
 
 
 def _read(data: bytes) -> Record:

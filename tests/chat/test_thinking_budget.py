@@ -117,6 +117,9 @@ def test_together_with_another_guide_the_end_is_written(demo: LlamaVocabulary) -
 
         rollback = accept
 
+        def possible(self, ids: Any) -> Any:
+            return ids
+
     both = together([guide_of(demo, 2, is_open=True), Forbids()])
     assert END in write(both, demo, "abcdefgh" * 20)
 

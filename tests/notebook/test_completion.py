@@ -29,7 +29,7 @@ def offered(shell: Shell, code: str) -> set[str]:
         ("%llama cancel |", {"all", "req_1", "req_2"}),
         ("%llama chats show pu|", {"pupil"}),
         ("%llama claude |", {"sh", "powershell", "settings"}),
-        ("%llama error --co|", {"--code"}),
+        ("%llama error --cod|", {"--code"}),
         ("%%llama --m|\nHi", {"--max-tokens", "--model"}),
         ("%%llama -m |\nHi", {"fake"}),
         ("%%llama --greedy -i pr|\nHi", {"prices"}),

@@ -314,6 +314,8 @@ def test_a_worker_that_accepts_nothing_more_is_replaced(shell: Shell, worker: Fa
         ("%%llama --seed x\nHi", "--seed: invalid int value"),
         ("%%llama --drop\nHi", "--chat NAME"),
         ("%%llama --budget 9\nHi", "-i NAME"),
+        ("%%llama --confirm\nHi", "--tools F,G"),
+        ("%%llama --tools print --raw\nHi", "does not go together with --raw"),
         ("%%llama -i nobody\nHi", "no variable nobody"),
         ("%%llama -i In\nHi", "of type list, not a DataFrame"),
         ("%llama bogus", "there is status, models"),

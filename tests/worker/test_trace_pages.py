@@ -11,6 +11,7 @@ import pytest
 
 from nbllama.views.every import NAMES
 from nbllama.worker import connection
+from nbllama.worker.trace_pages import family
 from tests.worker.test_endpoints import Answer, error_of
 
 SCRIPT = "<script>alert(1)</script>"
@@ -102,3 +103,13 @@ def test_what_is_compared(endpoint: connection.Endpoint) -> None:
 def test_an_unknown_view_names_the_known_ones(endpoint: connection.Endpoint) -> None:
     answer = get(endpoint, f"/nbllama/traces/{ask(endpoint, 'hello')}/nothing")
     assert answer[0] == 404 and "tokens, events" in error_of(answer)["message"]
+
+
+def test_a_family_is_all_that_have_one_origin_also_when_that_is_forgotten() -> None:
+    born = [("a", None), ("b", "a"), ("x", None), ("c", "b"), ("d", "gone"), ("e", "gone"), ("f", "d"), ("y", "x")]
+    newest_first = [{"id": id, "forked_from": origin} for id, origin in reversed(born)]
+
+    for members in ("abc", "xy", "def"):
+        for id in members:
+            assert family(id, newest_first) == list(members)
+    assert family("new", newest_first) == ["new"]
