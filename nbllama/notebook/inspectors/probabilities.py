@@ -43,4 +43,4 @@ class ProbabilitiesInspector(Inspector[Probabilities]):
         return frame_of(self.view.alternatives(), tuple(dtypes), dtypes)
 
     def _for_widget(self) -> tuple[Any, ...]:
-        return (self.view, self.trace)
+        return (self.view, None if self.trace.from_file else self.trace.fork)
