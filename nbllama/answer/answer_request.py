@@ -264,8 +264,7 @@ class Answer:
     def _take(self, accepted: Accepted, outcome: Tokens | Reread | Started | Progress) -> list[Event]:
         match outcome:
             case Tokens():
-                self._count(accepted, outcome)
-                return self._tell_text(accepted, outcome.text)
+                return self._tell_tokens(accepted, outcome)
             case Reread():
                 self._recorder.reread(outcome)
             case Started():
@@ -291,12 +290,16 @@ class Answer:
             fraction = round(progress.prefilled / max(1, progress.total), 3)
             self._progress = {"state": "prefill", "prefill": fraction}
 
-    def _count(self, accepted: Accepted, tokens: Tokens) -> None:
+    def _tell_tokens(self, accepted: Accepted, tokens: Tokens) -> list[Event]:
         self._progress = {}
         self._recorder.tokens(tokens)
         self._usage.output_tokens += len(tokens.ids)
-        if accepted.writer.in_thinking:
+        thought = accepted.writer.in_thinking
+        events = self._tell_text(accepted, tokens.text)
+        # The tokens that open the thinking count, and those that close it.
+        if thought or accepted.writer.in_thinking:
             self._usage.thinking_tokens += len(tokens.ids)
+        return events
 
     def _tell_text(self, accepted: Accepted, text: str) -> list[Event]:
         if not text:

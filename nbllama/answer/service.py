@@ -4,67 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nbllama.answer.answer_request import Answer
 from nbllama.answer.any_text import AnyText
 from nbllama.answer.attachments import with_texts
 from nbllama.answer.failures import to_api_error
-from nbllama.answer.forking import Fork, check_whole, fork_of
+from nbllama.answer.forking import Fork
 from nbllama.answer.loading import Loader, default_cache_bytes, load_runtime
 from nbllama.answer.model_catalog import Entry, ModelCatalog, info_of
 from nbllama.answer.model_facts import format_of
 from nbllama.answer.model_sources import ModelError
 from nbllama.answer.recorder import Recorder
+from nbllama.answer.service_settings import ServiceSettings
 from nbllama.answer.signatures import Signer, load_key
 from nbllama.answer.tokenise import encode
 from nbllama.answer.trace import TraceStore
+from nbllama.answer.understanding import Understanding
 from nbllama.engine.loop import Delivery, EngineLoop, deliver_directly
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, NotFound, Overloaded
-from nbllama.wire.forks import fork_wish
 from nbllama.wire.ignored import ignored_betas
 from nbllama.wire.records import RequestRecord
-from nbllama.wire.requests import MessagesRequest, messages_request, parse_count_tokens_request
-from nbllama.wire.validation import parse_json
+from nbllama.wire.requests import MessagesRequest
 
 T = TypeVar("T")
-
-# Parsing is linear, but 8 MB of small blocks take 2.6 s: beyond this size other streams must go on meanwhile.
-PARSE_ASIDE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """`model` is a reference, `ctx` in tokens (None: the model's own, at most 8,192), `trace_bytes` in bytes.
-
-    `signature_key` is the file of the key that signs thinking (None: one for this service's lifetime). `aliases` are
-    names, or patterns with `*`, of models that requests may ask for → a reference. `lenient` takes what only the real
-    API refuses.
-    `formats` are descriptions in place of derived ones, by model id, as `chat.format.to_data` writes them.
-
-    `trace_count` 0 keeps no traces. `probabilities`: of so many alternatives of each token they tell the probability
-    where a request does not say.
-    `cache_bytes` bounds a model's prefixes outside its own cells (None: by the machine's memory).
-    """
-
-    model: str = "demo"
-    ctx: int | None = None
-    threads: int | None = None
-    cache_bytes: int | None = None
-    max_waiting: int = 256
-    trace_count: int = 100
-    trace_bytes: int = 64 << 20
-    probabilities: int = 0
-    trial_memory: Path | None = None
-    signature_key: Path | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    lenient: bool = False
-    formats: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +56,9 @@ class Service:
         )
         self.texts = AnyText(self._catalog)
         self._signer = Signer(load_key(settings.signature_key) if settings.signature_key else None)
-        self._lenient = settings.lenient
         self._alternatives = settings.probabilities
         self._traces = TraceStore(max_count=settings.trace_count, max_bytes=settings.trace_bytes)
+        self._understanding = Understanding(self._catalog, self._traces, self._signer, lenient=settings.lenient)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[str, Answer] = {}
         self._idle = asyncio.Event()
@@ -125,7 +91,7 @@ class Service:
     @property
     def lenient(self) -> bool:
         """Whether what only the real API refuses is taken."""
-        return self._lenient
+        return self._understanding.lenient
 
     async def messages(
         self,
@@ -143,13 +109,13 @@ class Service:
         is accepted at once, so that its headers and pings can flow, and tells a failure in the stream.
         """
         return await self._accept(
-            client, request_id, lambda record: self._understood(body, record, default_model, betas)
+            client, request_id, lambda record: self._understanding.message(body, record, default_model, betas)
         )
 
     async def fork(self, id: str, body: bytes, *, client: str, request_id: str) -> Answer:
         """A request that goes on from a token of one of the client's own answers (`wire/forks.py`), by the request's or
         the message's id. Raises ApiError as `messages` does, NotFound where no such trace is kept."""
-        return await self._accept(client, request_id, lambda record: self._understood_fork(id, body, record))
+        return await self._accept(client, request_id, lambda record: self._understanding.fork(id, body, record))
 
     async def _accept(
         self,
@@ -197,9 +163,7 @@ class Service:
         self, body: bytes, *, client: str, default_model: str | None = None, betas: Sequence[str] = ()
     ) -> Counted:
         """Counts the exact prompt, beside any running decode."""
-        request = await _parsed(functools.partial(parse_count_tokens_request, lenient=self._lenient), body)
-        self._signer.check(request)
-        entry = self._entry_for(request.model, default_model)
+        request, entry = await self._understanding.counting(body, default_model)
         model = await self._guarded(self._catalog.loaded(entry))
         try:
             request = await with_texts(request)
@@ -233,7 +197,7 @@ class Service:
 
     async def format(self, model_id: str) -> dict[str, Any]:
         """What `model_facts.format_of` says of a model (empty: the default), which is loaded for it."""
-        return format_of(await self._guarded(self._catalog.loaded(self._entry_for(model_id))))
+        return format_of(await self._guarded(self._catalog.loaded(self._understanding.entry(model_id))))
 
     def status(self) -> dict[str, Any]:
         """What runs, for `nbllama status`."""
@@ -281,38 +245,6 @@ class Service:
         """Raises if the engine's books do not add up. For tests; blocks for a step."""
         self._engine.check_integrity()
 
-    async def _understood(
-        self, body: bytes, record: RequestRecord, default_model: str | None, betas: Sequence[str]
-    ) -> tuple[MessagesRequest, Entry, None]:
-        """The request and the model that answers it, written down as far as they are understood. Raises ApiError."""
-        sent = await _parsed(parse_json, body)
-        record.request, record.warnings = self._traces.request(sent, len(body))
-        record.stream = sent.get("stream") is True
-        record.model = model if isinstance(model := sent.get("model"), str) else ""
-        read = functools.partial(messages_request, sent, lenient=self._lenient)
-        request = read() if len(body) < PARSE_ASIDE_BYTES else await asyncio.to_thread(read)
-        request.ignored.extend(ignored_betas(betas))
-        record.ignored = list(request.ignored)
-        record.warnings += self._signer.check(request)
-        return request, self._entry_for(request.model, default_model), None
-
-    async def _understood_fork(
-        self, id: str, body: bytes, record: RequestRecord
-    ) -> tuple[MessagesRequest, Entry, Fork]:
-        wish = fork_wish(await _parsed(parse_json, body))
-        origin = RequestRecord.from_dict(self._traces.get(id, record.client))
-        record.model, record.stream = origin.model, wish.stream
-        check_whole(origin)
-        record.request = wish.applied(origin.request)
-        # Aside: nobody knows how large the forked request was.
-        request = await asyncio.to_thread(messages_request, record.request, lenient=self._lenient)
-        record.ignored = list(request.ignored)
-        fork = fork_of(origin, wish, request)
-        return request, self._catalog.still_loaded(origin.model_id, origin.model_hash), fork
-
-    def _entry_for(self, model_id: str, default_ref: str | None = None) -> Entry:
-        return self._translated(lambda: self._catalog.named(model_id, default_ref))
-
     def _ended(self, record: RequestRecord) -> None:
         self._running.pop(record.id, None)
         if not self._running:
@@ -335,7 +267,3 @@ class Service:
             return work()
         except Exception as error:
             raise to_api_error(error) from error
-
-
-async def _parsed(parse: Callable[[bytes], T], body: bytes) -> T:
-    return parse(body) if len(body) < PARSE_ASIDE_BYTES else await asyncio.to_thread(parse, body)

@@ -40,7 +40,8 @@ def _run() -> int:
     # The engine thread holds the GIL between two decodes; the event loop should not wait 5 ms for it each time.
     sys.setswitchinterval(5e-4)
     # Late: a setting with a bad value is told before half a second of imports.
-    from nbllama.answer.service import Service, ServiceSettings
+    from nbllama.answer.service import Service
+    from nbllama.answer.service_settings import ServiceSettings
     from nbllama.worker.serving import serve
 
     trial = runtime_dir() / "library-trial.json"

@@ -16,7 +16,8 @@ import pytest
 from nbllama.answer import published_models
 from nbllama.answer.merged_models import FOLDER
 from nbllama.answer.published_models import SMOLLM2, Adapter, Published
-from nbllama.answer.service import Service, ServiceSettings
+from nbllama.answer.service import Service
+from nbllama.answer.service_settings import ServiceSettings
 from nbllama.wire.errors import ServerFault
 from tests.engine.tiny_gguf import write_tiny_adapter, write_tiny_llama
 

@@ -12,7 +12,8 @@ import pytest
 
 from nbllama.answer import any_text
 from nbllama.answer.any_text import AnyText
-from nbllama.answer.service import Service, ServiceSettings
+from nbllama.answer.service import Service
+from nbllama.answer.service_settings import ServiceSettings
 from nbllama.views.replaying import as_asked
 from nbllama.wire.errors import ApiError
 from tests.views.asking import CALL, RULES, WEATHER, asked, records, user

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbllama.answer.service import Service, ServiceSettings
+from nbllama.answer.service import Service
+from nbllama.answer.service_settings import ServiceSettings
 from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
 from nbllama.wire.answers import MessageBuilder
 from nbllama.wire.events import Event, MessageStart

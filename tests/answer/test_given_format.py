@@ -8,7 +8,8 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from nbllama.answer.service import Service, ServiceSettings
+from nbllama.answer.service import Service
+from nbllama.answer.service_settings import ServiceSettings
 from nbllama.chat.deriving.described import DESCRIPTIONS
 from nbllama.chat.format import Calls, Format, to_data
 

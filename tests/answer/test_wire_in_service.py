@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from nbllama.answer import attachments
-from nbllama.answer.service import Service, ServiceSettings
+from nbllama.answer.service import Service
+from nbllama.answer.service_settings import ServiceSettings
 from nbllama.wire.errors import ApiError, NotFound
 from tests.answer.pdf_files import encrypted_pdf, pdf
 

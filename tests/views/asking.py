@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nbllama.answer.service import Service, ServiceSettings
+from nbllama.answer.service import Service
+from nbllama.answer.service_settings import ServiceSettings
 
 Record = dict[str, Any]
 

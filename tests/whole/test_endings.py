@@ -23,7 +23,8 @@ from tornado.netutil import bind_unix_socket
 
 from nbllama.answer.loading import load_runtime
 from nbllama.answer.model_sources import ModelSource
-from nbllama.answer.service import Service, ServiceSettings
+from nbllama.answer.service import Service
+from nbllama.answer.service_settings import ServiceSettings
 from nbllama.engine.lane import Lane
 from nbllama.engine.runtime import Row, Runtime
 from nbllama.wire.errors import ApiError
