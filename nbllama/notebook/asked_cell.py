@@ -17,7 +17,7 @@ from nbllama.notebook.dataframe_prompt import described
 from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen, in_terminal
 from nbllama.notebook.errors import AskError
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.near import near
+from nbllama.notebook.near import near_variable
 from nbllama.notebook.short_traceback import shortened
 from nbllama.notebook.token_count import count_tokens
 from nbllama.notebook.trace import as_message
@@ -93,10 +93,8 @@ class AskedCell:
         """What goes along of a DataFrame; shown."""
         variables = self._shell.user_ns
         if name not in variables:
-            own = [known for known in variables if not known.startswith("_")]
-            raise UsageError(
-                f"-i {name}: there is no variable {name}\n→ {near(name, own) or 'make it in a cell above'}"
-            )
+            fix = near_variable(name, variables) or "make it in a cell above"
+            raise UsageError(f"-i {name}: there is no variable {name}\n→ {fix}")
         budget = self._wanted.budget
         text, n_tokens = described(name, variables[name], budget, self._count)
         going_along.show(f"goes along with the prompt: {name}, {n_tokens:,} of at most {budget:,} tokens", text)

@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from nbllama.notebook.near import near
+from nbllama.notebook.near import near_variable
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 
@@ -18,8 +18,7 @@ def interpolate(text: str, variables: Mapping[str, Any]) -> str:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in variables:
-            own = [known for known in variables if not known.startswith("_")]
-            fix = near(match[1], own) or "give it a value in a cell above"
+            fix = near_variable(match[1], variables) or "give it a value in a cell above"
             raise UsageError(f"%%llama: {match[0]} in the prompt, but there is no variable {match[1]}\n→ {fix}")
         return str(variables[match[1]])
 

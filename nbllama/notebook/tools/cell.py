@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllama.notebook.ask import Question
+from nbllama.notebook.near import near_variable
 from nbllama.notebook.tools.loop import MAX_STEPS, ToolLoop
 from nbllama.notebook.tools.toolbox import Toolbox
 
@@ -37,9 +37,8 @@ def _function(name: str, variables: dict[str, Any]) -> Any:
     """A variable, or `module.function`."""
     first, *rest = name.split(".")
     if first not in variables:
-        near = difflib.get_close_matches(first, [known for known in variables if not known.startswith("_")], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "define it in a cell above"
-        raise UsageError(f"%%llama --tools: there is no function {first}\n→ {hint}")
+        fix = near_variable(first, variables) or "define it in a cell above"
+        raise UsageError(f"%%llama --tools: there is no function {first}\n→ {fix}")
     value = variables[first]
     for part in rest:
         if not hasattr(value, part):

@@ -6,7 +6,6 @@ tools.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbllama.notebook.errors import ToolsError
+from nbllama.notebook.near import near
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
@@ -57,9 +57,8 @@ class Toolbox:
 
     def unknown(self, name: str) -> str:
         """What a model is told that calls one that is not there."""
-        near = difflib.get_close_matches(name, self._tools, n=1, cutoff=0.6)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return f"There is no tool {name!r}: there is {', '.join(self._tools)}.{hint}"
+        hint = near(name, self._tools, most=1).replace("did", "Did", 1)
+        return f"There is no tool {name!r}: there is {', '.join(self._tools)}. {hint}".rstrip()
 
 
 def as_tool(function: Any) -> Tool:
