@@ -33,13 +33,18 @@ class AnswerView:
         """Whether there is nothing of the answer yet."""
         return not any(block.get("text") or block.get("thinking") or block.get("name") for block in self.blocks)
 
+    @property
+    def texts(self) -> list[str]:
+        """The blocks of text, as far as they came; without thinking and calls."""
+        return [block["text"] for block in self.blocks if block.get("type") == "text"]
+
     def is_open(self, block: dict[str, Any]) -> bool:
         """Whether more of this block may come."""
         return self._open is not None and block is self.blocks[self._open]
 
     def arguments_so_far(self, block: dict[str, Any]) -> str:
-        """The JSON of a call's arguments as far as it came, while the call is open."""
-        return self._partial_json if self.is_open(block) else ""
+        """The JSON of a call's arguments, as far as it came while the call is open."""
+        return self._partial_json if self.is_open(block) else json.dumps(block.get("input"), ensure_ascii=False)
 
     def add(self, event: ServerSentEvent) -> None:
         """Takes the next event; one of a kind that is not known changes nothing. Raises ValueError for broken JSON."""
@@ -67,11 +72,6 @@ class AnswerView:
                 self._message |= {**data["delta"], "usage": usage}
             case "error":
                 self.error = _error(data.get("error") or {})
-
-    @property
-    def partial_json(self) -> str:
-        """The arguments, as far as they came, of the call that is open."""
-        return self._partial_json
 
     def message(self) -> dict[str, Any] | None:
         """The Message as far as it came; None before its start. Unfinished, its `stop_reason` is None.

@@ -110,8 +110,7 @@ class AskedCell:
 
     def _new_cell(self) -> None:
         view = self._asking.view
-        text = "\n\n".join(block["text"] for block in view.blocks if block.get("type") == "text")
-        cell = cell_of(text, cut_off=view.ending == "max_tokens")
+        cell = cell_of("\n\n".join(view.texts), cut_off=view.ending == "max_tokens")
         if cell is None:
             print("no new cell: there is no block of Python code in the answer")
         else:

@@ -22,12 +22,13 @@ _BOX = "border:1px solid rgba(128,128,128,0.4);border-radius:4px;padding:4px 10p
 _RAW = "white-space:pre-wrap;background-color:transparent;padding:0;margin:0"
 _THOUGHT = "white-space:pre-wrap;max-height:300px;overflow:auto;margin:4px 0 0 0;opacity:0.75"
 
-_ENDINGS = {
+ENDINGS = {
     "interrupted": "interrupted",
     "failed": "ended by an error",
     "max_tokens": "cut off at max_tokens (-n raises it)",
     "model_context_window_exceeded": "cut off: the context is full",
 }
+"""What an answer says below itself that did not end by itself, by `AnswerView.ending`."""
 
 
 class Screen(Protocol):
@@ -125,7 +126,7 @@ def raw_bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
     """The answer as it was written: nothing of it is rendered. Until it has ended, as far as the events tell."""
     text = view.written or "\n\n".join(part for part in (_raw(view, block) for block in view.blocks) if part)
     parts = [f'<pre style="{_RAW}">{markup.plain(text)}</pre>'] if text else []
-    ending = f"\n\n[{_ENDINGS[view.ending]}]" if view.ending in ("interrupted", "failed") else ""
+    ending = f"\n\n[{ENDINGS[view.ending]}]" if view.ending in ("interrupted", "failed") else ""
     return {"text/html": markup.static("".join([*parts, *_notes(view, footer)])), "text/plain": visible(text + ending)}
 
 
@@ -136,20 +137,21 @@ def html(view: AnswerView, footer: str = "") -> str:
 
 def plain(view: AnswerView) -> str:
     """The text and the tool calls; while the answer comes in, this only grows."""
-    parts = [block["text"] for block in view.blocks if block.get("type") == "text"]
-    parts += [
-        f"[tool call] {block.get('name')} {json.dumps(block.get('input'), ensure_ascii=False)}"
-        for block in view.blocks
-        if block.get("type") == "tool_use" and not view.is_open(block)
-    ]
+    calls = [block for block in view.blocks if block.get("type") == "tool_use" and not view.is_open(block)]
+    parts = [*view.texts, *(plain_call(view, block) for block in calls)]
     if view.ending in ("interrupted", "failed"):
-        parts.append(f"[{_ENDINGS[view.ending]}]")
+        parts.append(f"[{ENDINGS[view.ending]}]")
     return visible("\n\n".join(part for part in parts if part))
+
+
+def plain_call(view: AnswerView, block: dict[str, Any]) -> str:
+    """A tool call on a line."""
+    return f"[tool call] {block.get('name')} {view.arguments_so_far(block)}"
 
 
 def _notes(view: AnswerView, footer: str) -> list[str]:
     """What stands below the answer: how it ended, what is waited for, the footer; something in any case."""
-    parts = [f'<div style="{_ENDED}">■ {_ENDINGS[view.ending]}</div>'] if view.ending in _ENDINGS else []
+    parts = [f'<div style="{_ENDED}">■ {ENDINGS[view.ending]}</div>'] if view.ending in ENDINGS else []
     notes = [note for note in (view.waiting, footer) if note]
     if not view.blocks and not parts and not notes:
         notes = ["…"]
@@ -161,8 +163,7 @@ def _notes(view: AnswerView, footer: str) -> list[str]:
 def _raw(view: AnswerView, block: dict[str, Any]) -> str:
     if block.get("type") != "tool_use":
         return str(block.get("text") or block.get("thinking") or "")
-    still = view.is_open(block)
-    return f"{block.get('name')} {view.partial_json if still else json.dumps(block.get('input'), ensure_ascii=False)}"
+    return f"{block.get('name')} {view.arguments_so_far(block)}"
 
 
 def block_html(view: AnswerView, block: dict[str, Any]) -> str:

@@ -64,8 +64,7 @@ class ToolRun:
     @property
     def text(self) -> str:
         """The text of the last answer."""
-        blocks = self.steps[-1].answer.blocks if self.steps else []
-        return "".join(block["text"] for block in blocks if block.get("type") == "text")
+        return "".join(self.steps[-1].answer.texts) if self.steps else ""
 
     @property
     def df(self) -> pd.DataFrame:

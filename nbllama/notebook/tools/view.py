@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllama.notebook import markup
-from nbllama.notebook.display import block_html
+from nbllama.notebook.answer_view import AnswerView
+from nbllama.notebook.display import ENDINGS, block_html, plain_call
 from nbllama.notebook.tools.calling import Call
 from nbllama.notebook.tools.results import Content
 from nbllama.views.visible import visible
@@ -40,12 +41,8 @@ _STATES = {
     "not run": (_GREY, "○", "not run"),
     "interrupted": (_RED, "■", "interrupted"),
 }
-_ENDINGS = {
-    "interrupted": "interrupted",
-    "failed": "ended by an error",
-    "max_tokens": "cut off at max_tokens",
-    "model_context_window_exceeded": "cut off: the context is full",
-}
+# `-n` is of `%%llama` alone.
+_ENDINGS = {**ENDINGS, "max_tokens": "cut off at max_tokens"}
 _FEW_LINES, _FEW_CHARACTERS, _ONE_LINE = 6, 400, 300
 
 
@@ -61,7 +58,8 @@ def html(steps: Sequence[Step]) -> str:
 
 def plain(step: Step) -> str:
     """Text and calls as they end, then the results in their order: while the step runs, this only grows."""
-    parts = [_plain_block(block) for block in step.answer.blocks if not step.answer.is_open(block) or "text" in block]
+    answer = step.answer
+    parts = [_plain_block(answer, block) for block in answer.blocks if not answer.is_open(block) or "text" in block]
     parts += [_plain_result(call) for call in step.calls if call.state not in ("waiting", "asked", "running")]
     if note := _note(step):
         parts.append(f"[{note}]")
@@ -153,10 +151,8 @@ def _seconds(call: Call) -> str:
     return f"{seconds:.0f} s" if call.state == "running" else f"{seconds:.2f} s"
 
 
-def _plain_block(block: dict[str, Any]) -> str:
-    if block.get("type") == "tool_use":
-        return f"[tool call] {block.get('name')} {json.dumps(block.get('input'), ensure_ascii=False)}"
-    return str(block.get("text", ""))
+def _plain_block(answer: AnswerView, block: dict[str, Any]) -> str:
+    return plain_call(answer, block) if block.get("type") == "tool_use" else str(block.get("text", ""))
 
 
 def _plain_result(call: Call) -> str:
