@@ -110,11 +110,11 @@ class TerminalScreen:
 
 
 def in_terminal() -> bool:
-    """Whether outputs are printed and stay as they are."""
+    """Whether outputs are printed and stay as they are: in a terminal's IPython, and without any."""
     from IPython.core.getipython import get_ipython
 
-    kinds = type(get_ipython()).__mro__
-    return any(kind.__name__ == "TerminalInteractiveShell" for kind in kinds)
+    shell = get_ipython()
+    return shell is None or any(kind.__name__ == "TerminalInteractiveShell" for kind in type(shell).__mro__)
 
 
 def bundle(view: AnswerView, footer: str = "") -> dict[str, str]:

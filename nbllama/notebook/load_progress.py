@@ -9,6 +9,7 @@ from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import markup
+from nbllama.notebook.display import Output
 from nbllama.views.visible import visible
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
@@ -51,7 +52,7 @@ class ProgressBar:
 
     def __init__(self, what: str, *, terminal: bool) -> None:
         self._what, self._terminal = what, terminal
-        self._handle: Any = None
+        self._output = Output()
 
     def show(self, fraction: float) -> None:
         """`fraction` is 0.0 to 1.0."""
@@ -60,25 +61,17 @@ class ProgressBar:
             print(visible(text))
             return
         bar = f'{markup.plain(text)} <progress max="100" value="{fraction * 100:.0f}" style="{_STYLE}"></progress>'
-        self._draw(markup.static(bar), text)
+        self._draw(bar, text)
 
     def finish(self, text: str) -> None:
         """What stands there in place of the bar; printed where there was none."""
-        if self._handle is None:
-            print(visible(text))
+        if self._output.shown:
+            self._draw(markup.plain(text), text)
         else:
-            self._draw(markup.static(markup.plain(text)), text)
+            print(visible(text))
 
     def _draw(self, html: str, text: str) -> None:
-        from IPython.display import DisplayHandle
-
-        data = {"text/html": html, "text/plain": visible(text)}
-        if self._handle is None:
-            # Known before it is shown: an interrupt may come as soon as the output is on its way.
-            self._handle = DisplayHandle()  # type: ignore[no-untyped-call]  # IPython
-            self._handle.display(data, raw=True)
-        else:
-            self._handle.update(data, raw=True)
+        self._output.draw({"text/html": markup.static(html), "text/plain": visible(text)})
 
 
 def _loaded(endpoint: Endpoint) -> float | None:

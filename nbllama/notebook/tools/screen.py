@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from nbllama.notebook.answer_view import AnswerView
-from nbllama.notebook.display import INTERVAL, Output
+from nbllama.notebook.display import INTERVAL, Output, in_terminal
 from nbllama.notebook.tools import view
 from nbllama.notebook.tools.run import Step
 
@@ -95,8 +95,4 @@ def kept_up(show: Callable[[], None]) -> Iterator[None]:
 
 def step_screen() -> StepScreen:
     """For where this runs: a notebook, or a terminal and everything else."""
-    from IPython.core.getipython import get_ipython
-
-    shell = get_ipython()
-    terminal = shell is None or any(base.__name__ == "TerminalInteractiveShell" for base in type(shell).__mro__)
-    return TerminalStep() if terminal else NotebookStep()
+    return TerminalStep() if in_terminal() else NotebookStep()
