@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.errors import AskError, TraceError
+from nbllama.notebook.inspectors.tree import TraceTree
 from nbllama.views.tokens import shown
 from nbllama.views.tree import Tree
 from nbllama.wire.answers import new_id
@@ -23,8 +23,6 @@ from nbllama.worker import connection
 from nbllama.worker.connection import REQUEST_ID_HEADER
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from nbllama.notebook.trace import Trace
 
 MOST_KEPT = 200
@@ -72,38 +70,6 @@ def tree(trace: Trace) -> TraceTree:
     family = {other.id: other for other in list(_kept.values()) if _root(other).id == root.id}
     members = {root.id: root, **family, trace.id: trace}
     return TraceTree(Tree([member.record for member in members.values()]))
-
-
-class TraceTree:
-    """The tree of an answer and its forks; shows itself, static, so that it outlives its kernel."""
-
-    def __init__(self, view: Tree) -> None:
-        self.view = view
-
-    @cached_property
-    def df(self) -> pd.DataFrame:
-        """A row for each branch: level, at, id, token, p, tokens, text, ending, trace."""
-        from nbllama.notebook.table import Table
-
-        numbers = {"level": "int64", "at": "int64", "id": "Int64", "p": "float64", "tokens": "int64"}
-        return Table(self.view.rows(), columns=list(self.view.columns)).astype(numbers)
-
-    @cached_property
-    def html(self) -> str:
-        """Static and escaped, with inline styles."""
-        # Half a character pair, which a model's JSON escape can bring, has no UTF-8 form: an output may not hold it.
-        return self.view.html().encode(errors="replace").decode()
-
-    @cached_property
-    def text(self) -> str:
-        """For a terminal."""
-        return self.view.text().encode(errors="replace").decode()
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/html": self.html, "text/plain": self.text}
 
 
 def _ask(trace: Trace, wish: dict[str, Any]) -> Trace:

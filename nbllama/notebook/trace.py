@@ -20,6 +20,7 @@ from nbllama.notebook.inspectors.events import EventsInspector
 from nbllama.notebook.inspectors.probabilities import ProbabilitiesInspector
 from nbllama.notebook.inspectors.timing import TimingInspector
 from nbllama.notebook.inspectors.tokens import TokensInspector
+from nbllama.notebook.inspectors.tree import TraceTree
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.saving import write
 from nbllama.views.cache import Cache
@@ -179,7 +180,7 @@ class Trace:
         """The answer gone on with from its token `i` as `forking.fork` says; the new request's trace."""
         return forking.fork(self, i, token, **options)
 
-    def tree(self) -> forking.TraceTree:
+    def tree(self) -> TraceTree:
         """This answer and its forks: what they have in common once, each branch where it leaves the others."""
         return forking.tree(self)
 

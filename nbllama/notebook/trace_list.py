@@ -8,7 +8,7 @@ import pandas as pd
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook.errors import TraceError
-from nbllama.notebook.inspectors.inspector import TEXT, frame_of
+from nbllama.notebook.inspectors.shown_view import TEXT, frame_of
 from nbllama.notebook.inspectors.timing import TimingInspector
 from nbllama.notebook.table import Table
 from nbllama.notebook.trace import fetch, traces_endpoint

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nbllama.notebook.inspectors.inspector import TEXT, Inspector
+from nbllama.notebook.inspectors.inspector import Inspector
+from nbllama.notebook.inspectors.shown_view import TEXT
 from nbllama.views.cache import Cache
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nbllama.notebook.inspectors.inspector import TEXT, Inspector
+from nbllama.notebook.inspectors.inspector import Inspector
+from nbllama.notebook.inspectors.shown_view import TEXT
 from nbllama.notebook.inspectors.streams import StreamsInspector
 from nbllama.views.events import Events
 from nbllama.views.streams_compared import StreamsCompared

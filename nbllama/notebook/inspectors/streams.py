@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any, ClassVar
 
-from nbllama.notebook.inspectors.inspector import TEXT, Inspector, widgets
+from nbllama.notebook.inspectors.inspector import Inspector, widgets
+from nbllama.notebook.inspectors.shown_view import TEXT
 from nbllama.views.streams_compared import StreamsCompared
 
 

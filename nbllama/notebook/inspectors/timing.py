@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from nbllama.notebook.inspectors.inspector import TEXT, Inspector, frame_of
+from nbllama.notebook.inspectors.inspector import Inspector
+from nbllama.notebook.inspectors.shown_view import TEXT, frame_of
 from nbllama.views.timing import Timing
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import importlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nbllama.notebook.inspectors.inspector import TEXT, Inspector, frame_of, widgets
+from nbllama.notebook.inspectors.inspector import Inspector, widgets
+from nbllama.notebook.inspectors.shown_view import TEXT, frame_of
 from nbllama.views.tokenizers import Tokenizers
 
 if TYPE_CHECKING:
