@@ -13,10 +13,9 @@ from nbllama.notebook.display import Screen
 from nbllama.notebook.errors import AskError, interrupted
 from nbllama.notebook.interrupts import Interrupts
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.near import near
+from nbllama.notebook.served_models import model_entry, model_of, size_of
 from nbllama.notebook.trace import Trace, remember
 from nbllama.wire.answers import new_id
-from nbllama.wire.errors import ApiError, NotFound
 from nbllama.wire.sse import ServerSentEvent
 from nbllama.worker import connection
 from nbllama.worker.connection import REQUEST_ID_HEADER, Endpoint
@@ -155,7 +154,8 @@ class Asking:
 
     def _footer(self) -> str:
         usage = (self.view.message() or {}).get("usage", {})
-        entry = _entry(self.trace, self.model)
+        # What only decorates must not fail a cell that has its answer.
+        entry = model_entry(self.trace.endpoint, self.model) if self.trace is not None else {}
         parts = [self.model, size_of(entry)]
         if usage:
             parts.append(f"{n_prompt(usage):,} tokens in, {usage.get('output_tokens') or 0:,} out")
@@ -169,38 +169,6 @@ class Asking:
         return self.on_end(Ended(self.view.ending, said, (message or {}).get("usage") or {}, n_ctx))
 
 
-def model_of(endpoint: Endpoint, wanted: str) -> str:
-    """The model to ask for. Refused with near matches if the server does not have it: raises NotFound."""
-    ids = [model["id"] for model in connection.request_json(endpoint, "GET", "/v1/models")["data"]]
-    if wanted in ids or (not ids and wanted):
-        return wanted
-    if not wanted:
-        if not ids:
-            raise NotFound("the server has no model")
-        return str(ids[0])
-    hint = near(wanted, ids) or f"it has {', '.join(ids)}; `%llama load REF` loads another"
-    raise NotFound(f"the server has no model {wanted!r}: {hint}")
-
-
-def size_of(model: dict[str, Any]) -> str:
-    """A model's size, from its entry in the worker's status: "4.8 M parameters"."""
-    if n_params := model.get("n_params"):
-        unit = 1e9 if n_params >= 1e9 else 1e6
-        return f"{n_params / unit:.1f} {'B' if unit == 1e9 else 'M'} parameters"
-    if size := model.get("size_bytes"):
-        return f"{size / 1e6:,.0f} MB"
-    return ""
-
-
-def adapter_of(model: dict[str, Any]) -> str:
-    """What is laid on a model, from its entry in the worker's status; empty where nothing is."""
-    adapter = model.get("adapter")
-    if not adapter:
-        return ""
-    size = f"{adapter['size_bytes'] / 1e6:.1f} MB, " if adapter.get("size_bytes") else ""
-    return f"adapter {adapter['name']} ({size}for the base {adapter['base_sha256'][:8]}…)"
-
-
 def n_prompt(usage: dict[str, Any]) -> int:
     """The tokens of the whole prompt, read from the cache or not."""
     return sum(usage.get(name) or 0 for name in _PROMPT_TOKENS)
@@ -211,16 +179,6 @@ _PROMPT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_inp
 
 def _joined(*parts: str) -> str:
     return " · ".join(part for part in parts if part)
-
-
-def _entry(trace: Trace | None, model: str) -> dict[str, Any]:
-    """The model in the worker's status; empty where that is not to be had."""
-    # What only decorates must not fail a cell that has its answer.
-    with contextlib.suppress(ApiError, WorkerError):
-        if trace is not None:
-            models = connection.request_json(trace.endpoint, "GET", "/nbllama/status").get("models", [])
-            return next((dict(entry) for entry in models if entry["id"] == model), {})
-    return {}
 
 
 def _written(trace: Trace | None) -> str:

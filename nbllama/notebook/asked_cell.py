@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import going_along
-from nbllama.notebook.ask import Asking, Question, model_of
+from nbllama.notebook.ask import Asking, Question
 from nbllama.notebook.chat_turn import ChatTurn
 from nbllama.notebook.code_cell import cell_of
 from nbllama.notebook.conversation import conversations
@@ -18,6 +18,7 @@ from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen, in_
 from nbllama.notebook.errors import AskError
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.near import near_variable
+from nbllama.notebook.served_models import model_of
 from nbllama.notebook.short_traceback import shortened
 from nbllama.notebook.token_count import count_tokens
 from nbllama.notebook.trace import as_message

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nbllama.errors import NbllamaError
-from nbllama.notebook.ask import Ended, Question, model_of, n_prompt
+from nbllama.notebook.ask import Ended, Question, n_prompt
 from nbllama.notebook.conversation import Conversation, conversations
 from nbllama.notebook.errors import AskError
-from nbllama.wire.errors import ApiError
+from nbllama.notebook.served_models import model_entry, model_of
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
@@ -91,9 +91,8 @@ def _answered(question: Question, chat: Conversation) -> Any:
 
 def _n_ctx(endpoint: Endpoint, model: str) -> int | None:
     """A model's context in tokens; None where the server does not say, or has not loaded it yet."""
-    with contextlib.suppress(ApiError, KeyError, StopIteration):
-        entries = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
-        return next(int(entry["n_ctx"]) for entry in entries if entry["id"] == model and entry.get("n_ctx"))
+    if n_ctx := model_entry(endpoint, model).get("n_ctx"):
+        return int(n_ctx)
     with contextlib.suppress(NbllamaError):
         found = connection.request_json(endpoint, "GET", f"/v1/models/{model}").get("max_input_tokens")
         return int(found) if found else None

@@ -25,7 +25,8 @@ from nbllama.notebook.load_progress import ProgressBar, load
 from nbllama.notebook.looking_inside import format_text, tokens_shown, trace_shown
 from nbllama.notebook.near import near
 from nbllama.notebook.running import cancel_text, running_text
-from nbllama.notebook.status_text import model_line, models_text, status_text
+from nbllama.notebook.served_models import model_line
+from nbllama.notebook.status_text import models_text, status_text
 from nbllama.views.visible import visible
 from nbllama.worker import connection
 from nbllama.worker.errors import WorkerError

@@ -16,10 +16,10 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllama.errors import NbllamaError
+from nbllama.notebook import served_models
 from nbllama.notebook.conversation import conversations
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.running import ALL, own_requests
-from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
 IDENTIFIER = "nbllama"
@@ -104,14 +104,12 @@ class Completer:
 
 def model_ids() -> list[str]:
     """Of the server that would be asked; none where it would have to be started."""
-    return _asked(
-        lambda endpoint: connection.request_json(endpoint, "GET", "/v1/models", timeout=_SHORTLY)["data"], "id"
-    )
+    return _asked(lambda endpoint: served_models.model_ids(endpoint, timeout=_SHORTLY))
 
 
 def request_ids() -> list[str]:
     """Of the requests that run, and what ends them all."""
-    return [ALL, *_asked(own_requests, "id")]
+    return [ALL, *_asked(lambda endpoint: [str(one["id"]) for one in own_requests(endpoint)])]
 
 
 def loadable() -> list[str]:
@@ -119,8 +117,8 @@ def loadable() -> list[str]:
     return [*NAMES, *(path.name for path in sorted(Path().glob("*.gguf"))[:_MOST_FILES])]
 
 
-def _asked(ask: Callable[[Endpoint], list[dict[str, Any]]], key: str) -> list[str]:
+def _asked(ask: Callable[[Endpoint], list[str]]) -> list[str]:
     # Tab says nothing about what is wrong: the command does.
     with contextlib.suppress(NbllamaError, KeyError):
-        return [] if link.is_idle() else [str(one[key]) for one in ask(link.endpoint())]
+        return [] if link.is_idle() else ask(link.endpoint())
     return []

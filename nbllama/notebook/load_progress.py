@@ -10,6 +10,7 @@ from typing import Any
 from nbllama.errors import NbllamaError
 from nbllama.notebook import markup
 from nbllama.notebook.display import Output
+from nbllama.notebook.served_models import model_entries
 from nbllama.views.visible import visible
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
@@ -77,6 +78,6 @@ class ProgressBar:
 def _loaded(endpoint: Endpoint) -> float | None:
     """How far the model is that is being loaded; None if the worker does not say."""
     with contextlib.suppress(NbllamaError, KeyError):
-        models = connection.request_json(endpoint, "GET", "/nbllama/status", timeout=5)["models"]
+        models = model_entries(endpoint, timeout=5)
         return next((float(model.get("load") or 0) for model in models if model["state"] == "loading"), None)
     return None

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from IPython.core.error import UsageError
 
-from nbllama.notebook.ask import model_of
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.served_models import model_of
 from nbllama.notebook.trace import last_trace, trace
 from nbllama.worker import connection
 

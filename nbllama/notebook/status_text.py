@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
-from nbllama.notebook.ask import adapter_of, size_of
 from nbllama.notebook.jupyter_server import server_help
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.running import progress_of
+from nbllama.notebook.served_models import model_entries, model_ids, model_line
 from nbllama.worker import connection
 
 
@@ -26,7 +25,7 @@ def status_text() -> str:
 
 
 def _worker_status() -> str:
-    if not os.environ.get("NBLLAMA_BASE_URL") and connection.find() is None:
+    if link.is_idle():
         return "no worker is running; one starts when you ask"
     status = connection.request_json(link.endpoint(), "GET", "/nbllama/status")
     memory, minutes = status["rss_bytes"] / 1e6, status["uptime_s"] / 60
@@ -48,18 +47,8 @@ def models_text(say: Callable[[str], None]) -> str:
     """A line a model; a worker is started for it. Raises NbllamaError."""
     endpoint = link.endpoint(on_wait=say)
     if not endpoint.is_worker:
-        return "\n".join(model["id"] for model in connection.request_json(endpoint, "GET", "/v1/models")["data"])
+        return "\n".join(model_ids(endpoint))
     # Refused with the reason if the default is no model; status passes over that.
-    connection.request_json(endpoint, "GET", "/v1/models")
-    models = connection.request_json(endpoint, "GET", "/nbllama/status")["models"]
+    model_ids(endpoint)
+    models = model_entries(endpoint)
     return "\n".join([model_line(model) for model in models] + [model["hint"] for model in models if model.get("hint")])
-
-
-def model_line(model: dict[str, Any]) -> str:
-    """A model of a worker's status on one line."""
-    context = f"context {model['n_ctx']:,} tokens" if model.get("n_ctx") else ""
-    default = "default" if model.get("default") else ""
-    state = f"loading {model.get('load', 0):.0%}" if model["state"] == "loading" else model["state"]
-    parts = [model["id"], state, size_of(model), adapter_of(model), context]
-    parts += [model.get("device") or "", default, model.get("error") or ""]
-    return ", ".join(part for part in parts if part)
