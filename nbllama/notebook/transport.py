@@ -9,20 +9,18 @@ import asyncio
 import importlib
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook.errors import interrupted
 from nbllama.notebook.interrupts import Awake, Interrupts
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.open_streams import open_streams
 from nbllama.notebook.trace import remember
+from nbllama.notebook.watched_stream import WatchedEvents, watched, watched_async
 from nbllama.views.visible import visible
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, ServerFault
-from nbllama.wire.events import ErrorEvent
-from nbllama.wire.sse import Decoder, encode
 from nbllama.worker.connection import REQUEST_ID_HEADER, Endpoint
 
 NOMINAL_URL = "http://localhost"
@@ -32,7 +30,6 @@ NOMINAL_URL = "http://localhost"
 # that the SDK sends are replaced by the endpoint's own.
 _ALLOWED = {"accept", "content-type", "content-length", "transfer-encoding", "user-agent", "idempotency-key"}
 _ALLOWED_PREFIXES = ("anthropic-", "x-stainless-")
-_TERMINAL = ("message_stop", "error")
 
 
 def http_library() -> Any:
@@ -89,7 +86,7 @@ class Route:
         api_error = error if isinstance(error, ApiError) else ServerFault(str(error), should_retry=False)
         return self.http.Response(api_error.status, headers=api_error.headers(), json=api_error.body(), request=request)
 
-    def answered(self, request: Any, response: Any, endpoint: Endpoint) -> WholeEvents | None:
+    def answered(self, request: Any, response: Any, endpoint: Endpoint) -> WatchedEvents | None:
         """Notes the answer to a message for `nbllama.last`; what watches its stream, if that must be watched."""
         if request.method != "POST" or not request.url.path.endswith("/v1/messages") or response.status_code >= 400:
             return None
@@ -98,7 +95,7 @@ class Route:
             remember(request_id, endpoint)
         # A door watches its streams itself.
         streamed = response.headers.get("content-type", "").startswith("text/event-stream")
-        return WholeEvents(request_id, endpoint) if streamed and endpoint.is_worker else None
+        return WatchedEvents(request_id, endpoint) if streamed and endpoint.is_worker else None
 
     def broken_off(self, sent: Any, endpoint: Endpoint, interrupt: BaseException) -> None:
         """An interrupt before the first byte of an answer: its trace is `nbllama.last` all the same."""
@@ -139,7 +136,7 @@ class Transport:
             return route.refusal(request, error)
         events = route.answered(request, response, endpoint)
         if events is not None:
-            response.stream = _watched_stream(route.http, response.stream, events)
+            response.stream = watched(route.http, response.stream, events)
         return response
 
     def _send(self, request: Any, endpoint: Endpoint) -> Any:
@@ -191,7 +188,7 @@ class AsyncTransport:
             return route.refusal(request, error)
         events = route.answered(request, response, endpoint)
         if events is not None:
-            response.stream = _watched_async_stream(route.http, response.stream, events)
+            response.stream = watched_async(route.http, response.stream, events)
         return response
 
     async def _send(self, request: Any, endpoint: Endpoint) -> Any:
@@ -214,89 +211,6 @@ class AsyncTransport:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-class WholeEvents:
-    """Lets only whole events of a stream pass, and gives it an end when the worker could not.
-
-    The SDK takes a stream that just stops for a finished one."""
-
-    def __init__(self, request_id: str | None, endpoint: Endpoint) -> None:
-        self._request_id = request_id
-        self._endpoint = endpoint
-        self._decoder = Decoder()
-        self._rest = b""
-        self.finished = False
-
-    def feed(self, data: bytes) -> bytes:
-        """The bytes of the events that `data` completes."""
-        whole, separator, self._rest = (self._rest + data).rpartition(b"\n\n")
-        whole += separator
-        self.finished = self.finished or any(event.name in _TERMINAL for event in self._decoder.feed(whole))
-        return whole
-
-    def end(self) -> bytes:
-        """What is missing: an `error` event, or nothing after a terminal one."""
-        if self.finished:
-            return b""
-        self.finished = True
-        link.forget(self._endpoint)
-        error = ServerFault("the worker went away before the answer had ended; the next request starts a new one")
-        return encode(ErrorEvent(error.body(self._request_id)))
-
-
-def _watched_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
-    class WatchedStream(http.SyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
-        def __iter__(self) -> Iterator[bytes]:
-            chunks = iter(inner)
-            try:
-                # Also while the user's code has an event: in a cell with `await` nobody else would see it.
-                with Interrupts():
-                    while (data := _next(chunks, self.close)) is not None:
-                        yield events.feed(data)
-            except (http.NetworkError, http.RemoteProtocolError):
-                pass
-            yield events.end()
-
-        def close(self) -> None:
-            # A second interrupt must not leave the socket open, and the model at work.
-            with Interrupts(held=True):
-                inner.close()
-
-    stream = WatchedStream()
-    open_streams.add(stream)
-    return stream
-
-
-def _watched_async_stream(http: Any, inner: Any, events: WholeEvents) -> Any:
-    class WatchedStream(http.AsyncByteStream):  # type: ignore[misc]  # the base depends on the SDK
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            try:
-                with Awake():
-                    async for data in inner:
-                        yield events.feed(data)
-            except (http.NetworkError, http.RemoteProtocolError):
-                pass
-            except asyncio.CancelledError as interrupt:
-                interrupted(interrupt)
-                raise
-            yield events.end()
-
-        async def aclose(self) -> None:
-            await inner.aclose()
-
-    stream = WatchedStream()
-    open_streams.add(stream)
-    return stream
-
-
-def _next(chunks: Iterator[bytes], close: Callable[[], None]) -> bytes | None:
-    try:
-        return next(chunks, None)
-    except KeyboardInterrupt as interrupt:
-        close()
-        interrupted(interrupt)
-        raise
 
 
 def _origin(url: Any) -> tuple[str, str, int | None]:
