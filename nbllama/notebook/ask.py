@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from nbllama.errors import NbllamaError
+from nbllama.notebook.answer_events import answer_events
 from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.display import Screen
 from nbllama.notebook.errors import AskError, interrupted
@@ -16,9 +17,7 @@ from nbllama.notebook.kernel_link import link
 from nbllama.notebook.served_models import model_entry, model_of, size_of
 from nbllama.notebook.trace import Trace, remember
 from nbllama.wire.answers import new_id
-from nbllama.wire.sse import ServerSentEvent
-from nbllama.worker import connection
-from nbllama.worker.connection import REQUEST_ID_HEADER, Endpoint
+from nbllama.worker.connection import Endpoint
 from nbllama.worker.errors import WorkerDied, WorkerError
 
 Message = dict[str, Any]
@@ -112,14 +111,7 @@ class Asking:
         self.model = model_of(endpoint, self.question.model)
         body = self.question.body(self.model)
         own_id = new_id("req")
-        events = connection.stream_events(
-            endpoint,
-            body,
-            {REQUEST_ID_HEADER: own_id} if endpoint.is_worker else None,
-            on_headers=lambda headers: self._begun(headers, endpoint),
-        )
-        # Closed in any case: a traceback would keep it open, and the model at work.
-        with contextlib.closing(cast("Generator[ServerSentEvent]", events)):
+        with answer_events(endpoint, body, own_id, lambda headers: self._begun(headers, endpoint)) as events:
             try:
                 for event in events:
                     self.view.add(event)

@@ -6,21 +6,19 @@ are kept here, so that a tree outlives the worker's own memory.
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from nbllama.errors import NbllamaError
+from nbllama.notebook.answer_events import answer_events
 from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.errors import AskError, TraceError
 from nbllama.notebook.inspectors.tree import TraceTree
+from nbllama.notebook.interrupts import Interrupts
 from nbllama.views.tokens import shown
 from nbllama.views.tree import Tree
 from nbllama.wire.answers import new_id
-from nbllama.wire.sse import ServerSentEvent
-from nbllama.worker import connection
-from nbllama.worker.connection import REQUEST_ID_HEADER
 
 if TYPE_CHECKING:
     from nbllama.notebook.trace import Trace
@@ -78,15 +76,9 @@ def _ask(trace: Trace, wish: dict[str, Any]) -> Trace:
     endpoint, view, own_id = trace.endpoint, AnswerView(), new_id("req")
     seen: dict[str, str] = {}
     try:
-        events = connection.stream_events(
-            endpoint,
-            wish,
-            {REQUEST_ID_HEADER: own_id} if endpoint.is_worker else None,
-            on_headers=seen.update,
-            path=f"/nbllama/traces/{trace.id}/fork",
-        )
-        # Closed in any case: a traceback would keep it open, and the model at work.
-        with contextlib.closing(cast("Generator[ServerSentEvent]", events)):
+        path = f"/nbllama/traces/{trace.id}/fork"
+        # In a cell with `await` the stop button would else be seen when the answer has ended.
+        with Interrupts(), answer_events(endpoint, wish, own_id, seen.update, path=path) as events:
             for event in events:
                 view.add(event)
         if view.error is not None:
