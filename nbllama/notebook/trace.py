@@ -250,20 +250,25 @@ def traces_endpoint() -> Endpoint:
         raise TraceError(f"no traces: {error}") from error
 
 
-def fetch(endpoint: Endpoint, id: str, *, tries: int = _TRIES) -> dict[str, Any]:
-    """A record; one that may still be written is waited for. Raises TraceError."""
-    tries = tries if endpoint.is_worker else 1
-    for n in range(tries):
+def fetch(endpoint: Endpoint, id: str, *, tries: int | None = None) -> dict[str, Any]:
+    """A record; one that may still be written is waited for, unless there is one of the `tries` only.
+
+    Raises TraceError."""
+    left = (tries or _TRIES) if endpoint.is_worker else 1
+    while True:
+        left -= 1
         try:
             return connection.request_json(endpoint, "GET", f"/nbllama/traces/{id}")
         except NotFound as error:
             if TRACES_OFF in str(error):
                 raise TraceError(f"no trace of {id}: {TRACES_OFF}") from error
-            if n == tries - 1:
-                raise TraceError(f"no trace of {id}: it is still running, too old to keep, or not yours") from error
+            if not left:
+                raise TraceError(
+                    f"no trace of {id}: it is still running, too old to keep, or not yours; "
+                    "`nbllama.traces()` lists those that are kept"
+                ) from error
         except ApiError as error:
             raise TraceError(f"no trace of {id}: {error}") from error
         except NbllamaError as error:
             raise TraceError(f"no trace of {id}: {error}; traces end with the worker that kept them") from error
         time.sleep(_PAUSE)
-    raise TraceError(f"no trace of {id}")
