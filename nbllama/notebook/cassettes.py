@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nbllama.cassettes.speed import speed
 from nbllama.notebook.kernel_link import Detour, Real, link
+from nbllama.notebook.phrases import counted
 from nbllama.wire.cassette_file import CassetteError
 from nbllama.worker.connection import Endpoint
 
@@ -42,7 +43,7 @@ class Recording(Detour):
 
     def told(self) -> str:
         recording = self.recorder.recording
-        text = f"recording to {recording.path}: {_requests(recording.n_recorded)} so far"
+        text = f"recording to {recording.path}: {counted(recording.n_recorded, 'request')} so far"
         if recording.n_broken_off:
             text += f"; {recording.n_broken_off} broken off, which are not recorded"
         return f"{text}\n{recording.failure}" if recording.failure else text
@@ -60,7 +61,7 @@ class Replay(Detour):
     def told(self) -> str:
         tape = self.player.tape
         models = f" with {', '.join(tape.models)}" if tape.models else ""
-        recordings = f"{len(tape.cassette.exchanges)} recordings{models}"
+        recordings = f"{counted(len(tape.cassette.exchanges), 'recording')}{models}"
         speed = f", at speed {self.player.speed:g}" if self.player.speed != 1 else ""
         return f"replaying {tape.name}: {recordings}{speed}, {tape.n_played} played"
 
@@ -132,7 +133,8 @@ def _record_off() -> str:
     if not recording.n_recorded:
         return f"nothing was asked: {recording.path} is not written"
     left_out = f" ({recording.n_broken_off} broken off left out)" if recording.n_broken_off else ""
-    return f"{_requests(recording.n_recorded)} recorded{left_out} in {recording.path}; look through it, then share it"
+    n_recorded = counted(recording.n_recorded, "request")
+    return f"{n_recorded} recorded{left_out} in {recording.path}; look through it, then share it"
 
 
 def _replay(path: Path, how_fast: float) -> Replay:
@@ -166,10 +168,6 @@ def _file_and_speed(words: list[str]) -> tuple[str, float]:
     if len(files) != 1 or len(speeds) > 1:
         raise CassetteError(f"one file is replayed: {_HOW_TO_REPLAY}")
     return files[0], speed(speeds[0] if speeds else "1")
-
-
-def _requests(n: int) -> str:
-    return f"{n} request{'' if n == 1 else 's'}"
 
 
 _lock = threading.Lock()

@@ -8,6 +8,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from nbllama.notebook.conversation import Conversation, conversations
+from nbllama.notebook.phrases import bounded, counted
 
 USAGE = "%llama chats, %llama chats show NAME, or %llama chats clear [NAME]"
 
@@ -26,11 +27,11 @@ def chats_text(*words: str) -> str:
 
 
 def _line(chat: Conversation) -> str:
-    parts = [f"{len(chat.turns)} turn{'s' if len(chat.turns) != 1 else ''}"]
+    parts = [counted(len(chat.turns), "turn")]
     parts += [f"{chat.tokens:,} tokens"] if chat.tokens else []
     parts += [f"the first {chat.n_left_out} left out"] if chat.n_left_out else []
     parts += [chat.model] if chat.model else []
-    parts += [f"system: {chat.system[:60]}"] if chat.system else []
+    parts += [f"system: {bounded(chat.system, 60)}"] if chat.system else []
     return f"{chat.name:<10}  {', '.join(parts)}"
 
 

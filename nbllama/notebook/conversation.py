@@ -14,6 +14,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from nbllama.notebook.near import near
+from nbllama.notebook.phrases import bounded
 
 Message = dict[str, Any]
 
@@ -165,5 +166,4 @@ def _is_unfinished(block: dict[str, Any]) -> bool:
 def _quoted(turn: Turn) -> str:
     content = turn.messages[0]["content"]
     text = content if isinstance(content, str) else str(content[-1].get("text", ""))
-    line = " ".join(text.split())
-    return f'"{line[:30]}…"' if len(line) > 30 else f'"{line}"'
+    return f'"{bounded(" ".join(text.split()), 31)}"'

@@ -14,6 +14,8 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
+from nbllama.notebook.phrases import bounded
+
 MOST_ROWS = 10
 _MOST_CHARACTERS = 60
 """Of a cell or of a column's name."""
@@ -106,4 +108,4 @@ def _csv(rows: list[list[str]]) -> str:
 def _short(value: Any) -> str:
     """A value on one line, cut if it is long."""
     text = f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
-    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
+    return bounded(text, _MOST_CHARACTERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbllama.notebook import markup
+from nbllama.notebook.phrases import bounded
 from nbllama.views.visible import visible
 
 _MAX_TEXT = 200
@@ -21,7 +22,7 @@ def rows(record: dict[str, Any], text: str) -> list[tuple[str, str]]:
         ("prompt", f"{n_prompt:,} tokens" + (f", {n_cached:,} of them cached" if n_cached else "")),
         ("answer", f"{len(record['output_ids']):,} tokens" + _speed(timings)),
         ("time", _times(timings)),
-        ("text", text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"),
+        ("text", bounded(text, _MAX_TEXT)),
     ]
     if fork := record.get("forked_from"):
         found.insert(1, ("fork of", f"{fork['id']}, at its token {fork['index']}"))

@@ -11,6 +11,7 @@ from typing import Any
 from nbllama.notebook.ask import Asking, Question
 from nbllama.notebook.errors import AskError, ShortError, ToolsError
 from nbllama.notebook.interrupts import Interrupts
+from nbllama.notebook.phrases import counted, plural
 from nbllama.notebook.short_traceback import shortened
 from nbllama.notebook.tools.async_tools import AsyncTools
 from nbllama.notebook.tools.calling import Call, State
@@ -18,7 +19,6 @@ from nbllama.notebook.tools.confirming import Confirmation
 from nbllama.notebook.tools.run import Step, ToolRun, cell_number
 from nbllama.notebook.tools.screen import AnswerScreen, StepScreen, kept_up, step_screen
 from nbllama.notebook.tools.toolbox import Toolbox
-from nbllama.notebook.tools.view import counted
 from nbllama.wire.errors import ServerFault
 
 MAX_STEPS = 8
@@ -123,11 +123,11 @@ class ToolLoop:
         if reason != "tool_use" or not step.calls:
             self.result.ending = reason or "end_turn"
             if step.calls:
-                step.note = f"cut off ({reason}): its {counted('call', len(step.calls))} cannot be trusted to be whole"
+                step.note = f"cut off ({reason}): its {plural('call', len(step.calls))} cannot be trusted to be whole"
             self._not_run(step, f"the answer was cut off ({reason}).")
         elif step.number >= self.max_steps:
             self.result.ending = "max_steps"
-            step.note = f"step limit: {step.number} {counted('answer', step.number)}, and it still calls tools"
+            step.note = f"step limit: {counted(step.number, 'answer')}, and it still calls tools"
             step.note += "; raise max_steps (--steps), or go on from run.messages"
             self._not_run(step, "the limit of steps was reached.")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbllama.notebook.answer_view import AnswerView
+from nbllama.notebook.phrases import counted
 from nbllama.notebook.tools import view
 from nbllama.notebook.tools.calling import Call
 from nbllama.notebook.trace import Trace, as_message
@@ -79,8 +80,7 @@ class ToolRun:
         self._shown_in = cell
 
     def __repr__(self) -> str:
-        counts = f"{len(self.steps)} {view.counted('step', len(self.steps))}"
-        return f"ToolRun({counts}, {len(self.calls)} {view.counted('call', len(self.calls))}, {self.ending!r})"
+        return f"ToolRun({counted(len(self.steps), 'step')}, {counted(len(self.calls), 'call')}, {self.ending!r})"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         # As the last line of the cell that ran it, it stands on the screen already.

@@ -14,6 +14,7 @@ from typing import Any
 
 from nbllama.notebook.errors import ToolsError
 from nbllama.notebook.near import near
+from nbllama.notebook.phrases import bounded
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
@@ -82,7 +83,7 @@ def _made(function: Any) -> Any:
     import anthropic
 
     if not callable(function):
-        raise ToolsError(f"tools: a function is needed, not {_short(function)}")
+        raise ToolsError(f"tools: a function is needed, not {bounded(repr(function), 80)}")
     _check_name(getattr(function, "__name__", ""), function)
     make = anthropic.beta_async_tool if inspect.iscoroutinefunction(function) else anthropic.beta_tool
     try:
@@ -98,11 +99,6 @@ def _made(function: Any) -> Any:
 def _check_name(name: str, function: Any) -> None:
     if not _NAME.fullmatch(name):
         raise ToolsError(
-            f"tools: {_short(function)} has no name that a tool can have (letters, digits, _ and -)\n"
+            f"tools: {bounded(repr(function), 80)} has no name that a tool can have (letters, digits, _ and -)\n"
             "→ define it with def, or name it: anthropic.beta_tool(f, name='…')"
         )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"

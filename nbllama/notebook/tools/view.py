@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nbllama.notebook import markup
 from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.display import ENDINGS, block_html, plain_call
+from nbllama.notebook.phrases import counted
 from nbllama.notebook.tools.calling import Call
 from nbllama.notebook.tools.results import Content
 from nbllama.views.visible import visible
@@ -73,10 +74,6 @@ def text_of(content: Content) -> str:
     return "\n".join(str(block.get("text", f"[{block.get('type')}]")) for block in content)
 
 
-def counted(noun: str, n: int) -> str:
-    return noun if n == 1 else f"{noun}s"
-
-
 def _note(step: Step) -> str:
     return step.note or _ENDINGS.get(step.answer.ending, "")
 
@@ -128,7 +125,7 @@ def _result(call: Call) -> str:
     if len(text) <= _FEW_CHARACTERS and text.count("\n") < _FEW_LINES:
         return f'<div style="{_LABEL}">{label}</div>{_code(text)}'
     n_lines = text.count("\n") + 1
-    return _folded(f"{label}: {len(text):,} characters, {n_lines:,} {counted('line', n_lines)}", text)
+    return _folded(f"{label}: {len(text):,} characters, {counted(n_lines, 'line')}", text)
 
 
 def _folded(label: str, text: str) -> str:
