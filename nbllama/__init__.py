@@ -59,16 +59,16 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """`%load_ext nbllama`"""
-    from nbllama.notebook import magics
+    from nbllama.notebook.magics import llama
 
-    magics.load_ipython_extension(shell)
+    llama.load_ipython_extension(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """`%unload_ext nbllama`"""
-    from nbllama.notebook import magics
+    from nbllama.notebook.magics import llama
 
-    magics.unload_ipython_extension(shell)
+    llama.unload_ipython_extension(shell)
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:

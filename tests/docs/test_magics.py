@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nbllama.notebook.commands import COMMANDS
-from nbllama.notebook.magics import NbllamaMagics
+from nbllama.notebook.magics.commands import COMMANDS
+from nbllama.notebook.magics.llama import NbllamaMagics
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "magics.md").read_text(encoding="utf-8")

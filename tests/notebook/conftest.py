@@ -13,9 +13,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from nbllama.notebook import trace
-from nbllama.notebook.conversation import conversations
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.last_error import last_error
+from nbllama.notebook.magics.conversation import conversations
+from nbllama.notebook.magics.last_error import last_error
 from nbllama.worker import starting
 from tests.notebook.fake_worker import FakeWorker
 

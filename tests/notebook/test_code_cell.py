@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbllama.notebook.code_cell import CUT_OFF, FIRST_LINE, cell_of
+from nbllama.notebook.magics.code_cell import CUT_OFF, FIRST_LINE, cell_of
 
 CASES = {
     "one": ("So:\n\n```python\nx = 1\n```\nDone.", "x = 1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from IPython.core.completer import provisionalcompleter
 
-from nbllama.notebook.conversation import conversations
+from nbllama.notebook.magics.conversation import conversations
 from tests.notebook.conftest import Shell
 from tests.notebook.fake_worker import FakeWorker
 

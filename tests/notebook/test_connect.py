@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nbllama.notebook import connect
-from nbllama.notebook.commands import run_command
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.magics import connect
+from nbllama.notebook.magics.commands import run_command
 from nbllama.worker import api_key
 from tests.server.test_jupyter_server import BASE_URL, TOKEN, environment, jupyter
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from nbllama.notebook.conversation import NOT_RUN, Conversation, Conversations
+from nbllama.notebook.magics.conversation import NOT_RUN, Conversation, Conversations
 
 
 def assistant(*blocks: dict[str, Any]) -> list[dict[str, Any]]:

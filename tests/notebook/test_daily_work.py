@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbllama.notebook.code_cell import FIRST_LINE, PROMPT
+from nbllama.notebook.magics.code_cell import FIRST_LINE, PROMPT
 from tests.notebook.conftest import Shell
 from tests.notebook.fake_worker import FakeWorker, end, end_of_block, start_of_text, text, text_answer
 

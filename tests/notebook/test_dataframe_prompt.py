@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from IPython.core.error import UsageError
 
-from nbllama.notebook.dataframe_prompt import described
+from nbllama.notebook.magics.dataframe_prompt import described
 
 FRAME = pd.DataFrame(
     {"city": ["Paris", None, "Rome, the old"], "price": [1.5, 2.123456789, float("nan")], "n": [1, 2, 3]}

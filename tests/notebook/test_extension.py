@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from nbllama.notebook import jupyter_server
-from nbllama.notebook.jupyter_server import TOKEN_HELP, server_help
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.magics import jupyter_server
+from nbllama.notebook.magics.jupyter_server import TOKEN_HELP, server_help
 from tests.notebook.conftest import Shell
 from tests.notebook.fake_worker import FakeWorker, text_answer
 
@@ -96,7 +96,7 @@ def _wait_for(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 def load_in_a_kernel(environment: dict[str, str], prefix: str | None = None) -> str:
     """What `%load_ext nbllama` prints in a process of its own."""
     code = f"import sys; sys.prefix = {prefix!r} or sys.prefix\n" + (
-        "from nbllama.notebook import jupyter_server; jupyter_server.MOST_SECONDS = 60\n"
+        "from nbllama.notebook.magics import jupyter_server; jupyter_server.MOST_SECONDS = 60\n"
         "from IPython.core.interactiveshell import InteractiveShell as S\n"
         "from traitlets.config import Config\n"
         "S.instance(config=Config({'HistoryManager': {'enabled': False}})).run_line_magic('load_ext', 'nbllama')"

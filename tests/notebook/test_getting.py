@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nbllama.answer.model_sources import resolve
-from nbllama.notebook.getting import get_model
+from nbllama.notebook.magics.getting import get_model
 from nbllama.worker.errors import WorkerError
 
 

@@ -10,11 +10,12 @@ import pytest
 from IPython.core.error import UsageError
 
 import nbllama
-from nbllama.notebook import display, load_progress
-from nbllama.notebook.commands import COMMANDS, help_text
+from nbllama.notebook import display
 from nbllama.notebook.errors import AskError
-from nbllama.notebook.interpolation import interpolate
-from nbllama.notebook.magics import NbllamaMagics
+from nbllama.notebook.magics import load_progress
+from nbllama.notebook.magics.commands import COMMANDS, help_text
+from nbllama.notebook.magics.interpolation import interpolate
+from nbllama.notebook.magics.llama import NbllamaMagics
 from nbllama.wire.errors import Overloaded
 from nbllama.wire.events import ContentBlockDelta, ContentBlockStart, ErrorEvent, Ping
 from tests.notebook.conftest import Shell

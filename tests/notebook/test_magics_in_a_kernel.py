@@ -145,7 +145,7 @@ def test_a_request_is_ended_from_another_kernel(kernel: Kernel) -> None:
     assert strangers == {"requests": []}
 
     from nbllama.notebook.kernel_link import link
-    from nbllama.notebook.running import cancel_text, running_text
+    from nbllama.notebook.magics.running import cancel_text, running_text
 
     shown = running_text()
     try:

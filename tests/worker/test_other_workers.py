@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nbllama.cli.main import main
-from nbllama.notebook.commands import run_command
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.magics.commands import run_command
 from nbllama.worker import connection
 
 STARTER = """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nbllama.notebook.magics import NbllamaMagics
+from nbllama.notebook.magics.llama import NbllamaMagics
 from nbllama.wire.errors import PermissionDenied
 from nbllama.worker.errors import SettingsError
 from nbllama.worker.policy import Policy

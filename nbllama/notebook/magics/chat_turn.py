@@ -9,8 +9,8 @@ from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook.ask import Ended, Question, n_prompt
-from nbllama.notebook.conversation import Conversation, conversations
 from nbllama.notebook.errors import AskError
+from nbllama.notebook.magics.conversation import Conversation, conversations
 from nbllama.notebook.served_models import model_entry, model_of
 from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint

@@ -9,8 +9,8 @@ from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import claude_code
-from nbllama.notebook.jupyter_server import parent_server
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.magics.jupyter_server import parent_server
 from nbllama.worker import api_key, connection
 
 SERVE_URL = "http://127.0.0.1:8010"

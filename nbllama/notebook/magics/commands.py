@@ -12,21 +12,22 @@ from IPython.core.error import UsageError
 from IPython.display import display
 
 from nbllama.errors import NbllamaError
-from nbllama.notebook import claude_code, completion
-from nbllama.notebook.chats import chats_text
-from nbllama.notebook.connect import claude_text, connect_text
-from nbllama.notebook.conversation import conversations
+from nbllama.notebook import claude_code
 from nbllama.notebook.display import in_terminal
 from nbllama.notebook.errors import AskError, ShortError
-from nbllama.notebook.getting import get_model
 from nbllama.notebook.interrupts import Interrupts
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.load_progress import ProgressBar, load
-from nbllama.notebook.looking_inside import format_text, tokens_shown, trace_shown
+from nbllama.notebook.magics import completion
+from nbllama.notebook.magics.chats import chats_text
+from nbllama.notebook.magics.connect import claude_text, connect_text
+from nbllama.notebook.magics.conversation import conversations
+from nbllama.notebook.magics.getting import get_model
+from nbllama.notebook.magics.load_progress import ProgressBar, load
+from nbllama.notebook.magics.looking_inside import format_text, tokens_shown, trace_shown
+from nbllama.notebook.magics.running import cancel_text, running_text
+from nbllama.notebook.magics.status_text import models_text, status_text
 from nbllama.notebook.near import near
-from nbllama.notebook.running import cancel_text, running_text
 from nbllama.notebook.served_models import model_line
-from nbllama.notebook.status_text import models_text, status_text
 from nbllama.views.visible import visible
 from nbllama.worker import connection
 from nbllama.worker.errors import WorkerError

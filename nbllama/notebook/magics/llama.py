@@ -14,15 +14,15 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from traitlets import Int, Unicode
 
-from nbllama.notebook import code_cell, going_along
 from nbllama.notebook.ask import Question
-from nbllama.notebook.asked_cell import AskedCell, Wanted
-from nbllama.notebook.commands import COMMANDS, command_of, run_command
-from nbllama.notebook.completion import Completer
-from nbllama.notebook.interpolation import interpolate
-from nbllama.notebook.jupyter_server import server_help
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.last_error import last_error
+from nbllama.notebook.magics import code_cell, going_along
+from nbllama.notebook.magics.asked_cell import AskedCell, Wanted
+from nbllama.notebook.magics.commands import COMMANDS, command_of, run_command
+from nbllama.notebook.magics.completion import Completer
+from nbllama.notebook.magics.interpolation import interpolate
+from nbllama.notebook.magics.jupyter_server import server_help
+from nbllama.notebook.magics.last_error import last_error
 from nbllama.notebook.near import near
 
 _USAGE = "→ %%llama [-m MODEL] [-n N] [-t T] [-s SYSTEM] [--thinking] [-o NAME], the prompt below it; `%llama help`"

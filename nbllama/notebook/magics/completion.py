@@ -17,9 +17,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import served_models
-from nbllama.notebook.conversation import conversations
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.running import ALL, own_requests
+from nbllama.notebook.magics.conversation import conversations
+from nbllama.notebook.magics.running import ALL, own_requests
 from nbllama.worker.connection import Endpoint
 
 IDENTIFIER = "nbllama"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from nbllama.notebook.jupyter_server import server_help
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.running import progress_of
+from nbllama.notebook.magics.jupyter_server import server_help
+from nbllama.notebook.magics.running import progress_of
 from nbllama.notebook.served_models import model_entries, model_ids, model_line
 from nbllama.worker import connection
 

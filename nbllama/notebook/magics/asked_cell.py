@@ -8,19 +8,19 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from nbllama.errors import NbllamaError
-from nbllama.notebook import going_along
 from nbllama.notebook.ask import Asking, Question
-from nbllama.notebook.chat_turn import ChatTurn
-from nbllama.notebook.code_cell import cell_of
-from nbllama.notebook.conversation import conversations
-from nbllama.notebook.dataframe_prompt import described
 from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen, in_terminal
 from nbllama.notebook.errors import AskError
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.magics import going_along
+from nbllama.notebook.magics.chat_turn import ChatTurn
+from nbllama.notebook.magics.code_cell import cell_of
+from nbllama.notebook.magics.conversation import conversations
+from nbllama.notebook.magics.dataframe_prompt import described
+from nbllama.notebook.magics.token_count import count_tokens
 from nbllama.notebook.near import near_variable
 from nbllama.notebook.served_models import model_of
 from nbllama.notebook.short_traceback import shortened
-from nbllama.notebook.token_count import count_tokens
 from nbllama.notebook.trace import as_message
 from nbllama.views.visible import visible
 from nbllama.worker.connection import Endpoint

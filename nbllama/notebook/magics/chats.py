@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from nbllama.notebook.conversation import Conversation, conversations
+from nbllama.notebook.magics.conversation import Conversation, conversations
 from nbllama.notebook.phrases import bounded, counted
 
 USAGE = "%llama chats, %llama chats show NAME, or %llama chats clear [NAME]"
