@@ -31,7 +31,11 @@ def to_html(text: str) -> str:
 
 def code(text: str) -> str:
     """Text as a block of code."""
-    return f'<pre style="{_CODE}"><code style="{_PLAIN}">{escape(visible(text))}</code></pre>'
+    return _block(visible(text))
+
+
+def _block(text: str) -> str:
+    return f'<pre style="{_CODE}"><code style="{_PLAIN}">{escape(text)}</code></pre>'
 
 
 @functools.cache
@@ -43,7 +47,7 @@ def _renderer() -> Callable[[str], str]:
             return text
 
         def block_code(self, code: str, info: str | None = None) -> str:
-            return f'<pre style="{_CODE}"><code style="{_PLAIN}">{escape(code)}</code></pre>'
+            return _block(code)
 
         def link(self, text: str, url: str, title: str | None = None) -> str:
             if not url.lower().startswith(_LINKS):

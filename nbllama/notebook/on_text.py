@@ -28,8 +28,8 @@ from nbllama.worker import connection
 Json = Mapping[str, Any]
 MOST_STREAM = 64 << 20
 """Bytes of a file that is judged as a stream."""
-_MINUTES = 600.0
-"""Seconds: a model may have to be loaded first."""
+_SECONDS_TO_LOAD = 600.0
+"""A model may have to be loaded first."""
 
 
 def tokens(
@@ -108,7 +108,7 @@ def _ask(what: str, body: dict[str, Any]) -> dict[str, Any]:
     # Half a character pair, which a model's JSON escape can bring, has no UTF-8 form.
     body = json.loads(json.dumps(body, ensure_ascii=False).encode(errors="replace"))
     try:
-        return connection.request_json(link.endpoint(), "POST", f"/nbllama/{what}", body, timeout=_MINUTES)
+        return connection.request_json(link.endpoint(), "POST", f"/nbllama/{what}", body, timeout=_SECONDS_TO_LOAD)
     except NbllamaError as error:
         raise TraceError(f"{what}: {error}") from error
 
