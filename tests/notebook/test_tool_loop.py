@@ -226,9 +226,8 @@ def test_arguments_that_are_no_json(tools: Shell, worker: FakeWorker) -> None:
 
 def test_the_magic(tools: Shell, worker: FakeWorker) -> None:
     worker.steps = calling(("add", {"x": 1}))
-    tools.run(
-        "%%llama --tools add,later --steps 2 -n 7 -s 'Be brief.' -o run\nHow {{'much'}}?".replace("{{'much'}}", "much")
-    )
+    tools.run("how = 'How much'")
+    tools.run("%%llama --tools 'add, later' --steps 2 -n 7 -s 'Be brief.' -o run\n{{how}}?")
     result = tools.ip.user_ns["run"]
 
     assert (result.ending, len(result.steps)) == ("max_steps", 2)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook.ask import Asking, Question
@@ -43,7 +43,7 @@ class Wanted:
 class AskedCell:
     """One cell. Raises AskError and UsageError; a KeyboardInterrupt passes."""
 
-    def __init__(self, shell: Any, question: Question, wanted: Wanted) -> None:
+    def __init__(self, shell: InteractiveShell, question: Question, wanted: Wanted) -> None:
         self._shell, self._wanted = shell, wanted
         self._chat: ChatTurn | None = None
         self._model = ""
@@ -62,7 +62,8 @@ class AskedCell:
                 asking.interrupts.held = True
                 message = asking.view.message()
                 if self._wanted.output is not None and message is not None:
-                    self._shell.push({self._wanted.output: as_message(message)})
+                    kept = {self._wanted.output: as_message(message)}
+                    self._shell.push(kept)  # type: ignore[no-untyped-call]  # IPython
             if self._wanted.code:
                 self._new_cell()
 

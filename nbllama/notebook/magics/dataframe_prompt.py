@@ -51,7 +51,7 @@ def described(name: str, value: Any, budget: int, count: Callable[[str], int]) -
         n_rows, fitting = 0, _most(n_columns, lambda n: count(facts.text(0, n)) <= budget)
         if not fitting:
             least = count(facts.text(0, min(1, n_columns)))
-            raise UsageError(f"--budget {budget}: the shortest description of {name} has {least} tokens")
+            raise UsageError(f"--budget {budget}: the shortest description of {name} has {least} tokens; give as many")
         n_columns = fitting
     text = facts.text(n_rows, n_columns)
     return text, count(text)

@@ -71,10 +71,14 @@ class NbllamaMagics(Magics):
             self._run(arguments, words or ["status"])
 
     @property
-    def _variables(self) -> dict[str, Any]:
+    def _running_shell(self) -> InteractiveShell:
         if self.shell is None:
-            raise UsageError("%%llama: needs IPython")
-        variables: dict[str, Any] = self.shell.user_ns
+            raise UsageError("%%llama: needs IPython; in a script use nbllama.client()")
+        return self.shell
+
+    @property
+    def _variables(self) -> dict[str, Any]:
+        variables: dict[str, Any] = self._running_shell.user_ns
         return variables
 
     def _parse(self, line: str, *, in_cell: bool) -> argparse.Namespace:
@@ -93,7 +97,7 @@ class NbllamaMagics(Magics):
         command_of(words)
         options = [name for name, value in vars(arguments).items() if name != "command" and value]
         if options:
-            raise UsageError(f"%llama {words[0]}: takes no options (--{options[0].replace('_', '-')})")
+            raise UsageError(f"%llama {words[0]}: takes no options (--{options[0].replace('_', '-')}): leave it out")
         run_command(words)
 
     def _ask_about_error(self, arguments: argparse.Namespace, question: str) -> None:
@@ -107,20 +111,15 @@ class NbllamaMagics(Magics):
             raise UsageError("%%llama: there is no prompt in the cell")
         if arguments.tools is not None:
             return self._ask_with_tools(arguments, prompt)
-        AskedCell(self.shell, self._question(arguments, prompt), self._wanted(arguments)).run()
+        AskedCell(self._running_shell, self._question(arguments, prompt), self._wanted(arguments)).run()
 
     def _ask_with_tools(self, arguments: argparse.Namespace, prompt: str) -> None:
         from nbllama.notebook.tools.cell import run_cell
 
-        for name in ("chat", "code", "include", "raw"):
-            if getattr(arguments, name):
-                raise UsageError(f"--tools: does not go together with --{name}")
-        question, shell = self._question(arguments, prompt), self.shell
-        if shell is None:
-            raise UsageError("%%llama: needs IPython")
+        question = self._question(arguments, prompt)
         question.model = question.model or self.model
         options = {"confirm": arguments.confirm, "max_steps": arguments.steps, "output": arguments.output}
-        run_cell(shell, question, arguments.tools, **options)
+        run_cell(self._running_shell, question, _unquoted(arguments.tools), **options)
 
     def _question(self, arguments: argparse.Namespace, prompt: str) -> Question:
         system = arguments.system
@@ -179,7 +178,7 @@ def _completer(shell: InteractiveShell) -> Completer:
 def _check(arguments: argparse.Namespace) -> None:
     """Raises UsageError for options that do not go together, and for names that are none."""
     if arguments.output is not None and not arguments.output.isidentifier():
-        raise UsageError(f"-o {arguments.output}: not a name for a variable")
+        raise UsageError(f"-o {arguments.output}: not a name for a variable; letters, digits and _ make one")
     if arguments.greedy and arguments.temperature is not None:
         raise UsageError("--greedy: is -t 0; give one of them")
     if arguments.drop and arguments.chat is None:
@@ -188,6 +187,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--budget: is for DataFrames; name one with -i NAME")
     if arguments.tools is None and (arguments.confirm or arguments.steps is not None):
         raise UsageError("--confirm and --steps: are for tools; name your functions with --tools F,G")
+    for name in ("chat", "code", "include", "raw"):
+        if arguments.tools is not None and getattr(arguments, name):
+            raise UsageError(f"--tools: does not go together with --{name}; leave one of them out")
     for name in ("max_tokens", "budget"):
         if (number := getattr(arguments, name)) is not None and number < 1:
             raise UsageError(f"--{name.replace('_', '-')} {number}: at least 1")

@@ -23,8 +23,7 @@ def run_cell(
     output: str | None = None,
 ) -> None:
     """Runs it; `output` names the variable that keeps the ToolRun, also one that was broken off. Raises UsageError."""
-    # IPython leaves the quotes around `--tools "f, g"`.
-    toolbox = Toolbox(_function(name.strip(), shell.user_ns) for name in names.strip("'\"").split(",") if name.strip())
+    toolbox = Toolbox(_function(name.strip(), shell.user_ns) for name in names.split(",") if name.strip())
     loop = ToolLoop(question, toolbox, confirm, MAX_STEPS if max_steps is None else max_steps)
     try:
         loop.run()
@@ -42,6 +41,7 @@ def _function(name: str, variables: dict[str, Any]) -> Any:
     value = variables[first]
     for part in rest:
         if not hasattr(value, part):
-            raise UsageError(f"%%llama --tools {name}: {first} has no {part}")
+            fix = near_variable(part, dir(value)) or f"dir({first}) lists what it has"
+            raise UsageError(f"%%llama --tools {name}: {first} has no {part}\n→ {fix}")
         value = getattr(value, part)
     return value
