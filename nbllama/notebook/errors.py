@@ -4,7 +4,7 @@ NbllamaError
 └── ShortError       shown without its traceback; `%tb` shows that
     ├── AskError     a %%llama cell or a %llama command failed
     ├── ToolsError   tools, or options of a run with tools, that cannot be used; also IPython's UsageError
-    └── TraceError   there is no such trace
+    └── TraceError   a trace is not to be had, or what is asked of it: a file, a view, a fork
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ToolsError(ShortError, UsageError):
 
 
 class TraceError(ShortError):
-    """No such trace, or its server cannot be asked."""
+    """A trace is not to be had, or what is asked of it or of a text; its text names what is missing."""
 
 
 def interrupted(interrupt: E) -> E:

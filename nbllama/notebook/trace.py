@@ -170,8 +170,8 @@ class Trace:
         try:
             if named:
                 return fetch(endpoint, named, tries=1)
-            summaries = connection.request_json(endpoint, "GET", "/nbllama/traces")["traces"]
-            return closest(record, [fetch(endpoint, id, tries=1) for id in earlier_ids(record, summaries)])
+            earlier = earlier_ids(record, summaries(endpoint))
+            return closest(record, [fetch(endpoint, id, tries=1) for id in earlier])
         except NbllamaError:
             # Forgotten, or its worker has ended: what the record itself says is shown all the same.
             return None
@@ -246,6 +246,14 @@ def traces_endpoint() -> Endpoint:
     """The server that keeps this kernel's traces. Raises TraceError."""
     try:
         return link.endpoint()
+    except NbllamaError as error:
+        raise TraceError(f"no traces: {error}") from error
+
+
+def summaries(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """A few fields of each record that is kept, newest first. Raises TraceError."""
+    try:
+        return list(connection.request_json(endpoint, "GET", "/nbllama/traces")["traces"])
     except NbllamaError as error:
         raise TraceError(f"no traces: {error}") from error
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from nbllama.errors import NbllamaError
 from nbllama.notebook.errors import TraceError
 from nbllama.notebook.inspectors.shown_view import TEXT, frame_of
 from nbllama.notebook.inspectors.timing import TimingInspector
 from nbllama.notebook.table import Table
-from nbllama.notebook.trace import fetch, traces_endpoint
+from nbllama.notebook.trace import fetch, summaries, traces_endpoint
 from nbllama.views.timing import Timing
 from nbllama.worker import connection
 
@@ -59,11 +58,8 @@ def traces() -> TraceTable:
 
     created to the second, in UTC; prompt, cached and output in tokens, total in seconds, tok_s in tokens a second;
     message is the answer's id."""
-    try:
-        summaries = connection.request_json(traces_endpoint(), "GET", "/nbllama/traces")["traces"]
-    except NbllamaError as error:
-        raise error if isinstance(error, TraceError) else TraceError(f"no traces: {error}") from error
-    rows = [{name: one.get(_SUMMARY.get(name, name)) for name in _DTYPES} for one in summaries]
+    listed = summaries(traces_endpoint())
+    rows = [{name: one.get(_SUMMARY.get(name, name)) for name in _DTYPES} for one in listed]
     table = TraceTable(frame_of(rows, tuple(_DTYPES), _DTYPES))
     table["created"] = pd.to_datetime(table["created"], unit="s", utc=True).dt.floor("s")
     return table
