@@ -109,6 +109,11 @@ class TerminalScreen:
         print(f"\n[{visible(footer)}]" if footer else "", flush=True)
 
 
+def say(text: str) -> None:
+    """Prints a line beside the answer, such as what there is to wait for."""
+    print(visible(text))
+
+
 def in_terminal() -> bool:
     """Whether outputs are printed and stay as they are: in a terminal's IPython, and without any."""
     from IPython.core.getipython import get_ipython

@@ -14,6 +14,11 @@ Real = Callable[[connection.Endpoint | None], connection.Endpoint]
 """What finds or starts the worker; its argument is one that did not answer."""
 
 
+def is_elsewhere() -> bool:
+    """Whether the user has named another server than a worker of this host."""
+    return bool(os.environ.get("NBLLAMA_BASE_URL"))
+
+
 class Detour(Protocol):
     """A server of this process that stands before the worker, or `instead` of it: a recording, a replay."""
 
@@ -60,7 +65,7 @@ class KernelLink:
         """The same without what stands before it.
 
         A worker that has died is replaced here, so the request after a death finds a new one. Raises WorkerError."""
-        if os.environ.get("NBLLAMA_BASE_URL"):
+        if is_elsewhere():
             return connection.discover()
         with self._lock:
             if self._held is not None:
@@ -71,10 +76,9 @@ class KernelLink:
             self._held = _reach(on_wait)
             return self._held[0]
 
-    @staticmethod
-    def is_idle() -> bool:
-        """Whether a worker would have to be started to ask anything."""
-        return not os.environ.get("NBLLAMA_BASE_URL") and connection.find() is None
+    def running(self) -> connection.Endpoint | None:
+        """The server to ask, None where a worker would have to be started for it: to look starts none."""
+        return self.endpoint() if is_elsewhere() or connection.find() is not None else None
 
     def forget(self, endpoint: connection.Endpoint) -> None:
         """Lets go of a worker that broke an answer off: while it dies it may still accept connections."""

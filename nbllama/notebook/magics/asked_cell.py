@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook.ask import Asking, Question
-from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen, in_terminal
+from nbllama.notebook.display import NotebookScreen, Screen, TerminalScreen, in_terminal, say
 from nbllama.notebook.errors import AskError
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.magics import going_along
@@ -22,7 +22,6 @@ from nbllama.notebook.near import near_variable
 from nbllama.notebook.served_models import model_of
 from nbllama.notebook.short_traceback import shortened
 from nbllama.notebook.trace import as_message
-from nbllama.views.visible import visible
 from nbllama.worker.connection import Endpoint
 
 
@@ -88,7 +87,7 @@ class AskedCell:
         if chat is not None:
             self._chat = ChatTurn.of(chat, asking.question)
             if wanted.drop:
-                self._chat.leave_out(self._endpoint, lambda text: print(visible(text)))
+                self._chat.leave_out(self._endpoint, say)
             asking.question, asking.on_end = self._chat.question, self._chat.end
 
     def _described(self, name: str) -> str:

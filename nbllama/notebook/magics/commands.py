@@ -13,10 +13,10 @@ from IPython.display import display
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import claude_code
-from nbllama.notebook.display import in_terminal
+from nbllama.notebook.display import in_terminal, say
 from nbllama.notebook.errors import AskError, ShortError
 from nbllama.notebook.interrupts import Interrupts
-from nbllama.notebook.kernel_link import link
+from nbllama.notebook.kernel_link import is_elsewhere, link
 from nbllama.notebook.magics import completion
 from nbllama.notebook.magics.chats import chats_text
 from nbllama.notebook.magics.connect import claude_text, connect_text
@@ -121,18 +121,13 @@ def _load(ref: str) -> None:
 
 
 def _stop() -> str:
-    if os.environ.get("NBLLAMA_BASE_URL"):
+    if is_elsewhere():
         raise WorkerError("NBLLAMA_BASE_URL points at another server, which is not ended from here")
     endpoint = connection.find()
     link.detach()
     if endpoint is None:
         return "no worker is running"
     return "stopping the worker" if connection.stop(endpoint) else "the worker does not stop"
-
-
-def say(text: str) -> None:
-    """Prints what there is to wait for."""
-    print(visible(text))
 
 
 def _claude(form: str = "sh") -> str:

@@ -120,5 +120,6 @@ def loadable() -> list[str]:
 def _asked(ask: Callable[[Endpoint], list[str]]) -> list[str]:
     # Tab says nothing about what is wrong: the command does.
     with contextlib.suppress(NbllamaError, KeyError):
-        return [] if link.is_idle() else ask(link.endpoint())
+        endpoint = link.running()
+        return ask(endpoint) if endpoint is not None else []
     return []

@@ -9,6 +9,7 @@ from typing import Any
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import claude_code
+from nbllama.notebook.display import say
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.magics.jupyter_server import parent_server
 from nbllama.worker import api_key, connection
@@ -59,7 +60,7 @@ def _door() -> Door:
 
 
 def _model() -> dict[str, Any]:
-    endpoint = link.endpoint(on_wait=print)
+    endpoint = link.endpoint(on_wait=say)
     first: dict[str, Any] = connection.request_json(endpoint, "GET", "/v1/models")["data"][0]
     if not endpoint.is_worker:
         return first

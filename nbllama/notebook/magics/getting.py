@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+from nbllama.notebook.kernel_link import is_elsewhere
 from nbllama.worker.errors import WorkerError
 
 _SECONDS_TO_TIDY_UP = 10.0
@@ -18,7 +19,7 @@ def get_model(name: str, say: Callable[[str], None], command: Sequence[str] = ()
     """What to tell when it is here; progress is said meanwhile. Raises WorkerError with the command's reason.
 
     An interrupt ends the command, which leaves nothing behind. `command` is its beginning, for tests."""
-    if os.environ.get("NBLLAMA_BASE_URL"):
+    if is_elsewhere():
         raise WorkerError("NBLLAMA_BASE_URL points at another server: fetch the model where that one runs")
     command = [*(command or [sys.executable, "-P", "-m", "nbllama", "models", "get"]), name]
     said: list[str] = []

@@ -16,7 +16,7 @@ ALL = "all"
 
 def running_text() -> str:
     """A line a request: id, model, what it does. Raises NbllamaError."""
-    endpoint = _endpoint()
+    endpoint = link.running()
     requests = own_requests(endpoint) if endpoint is not None else []
     if not requests:
         return "nothing runs"
@@ -26,7 +26,7 @@ def running_text() -> str:
 
 def cancel_text(wanted: str) -> str:
     """Ends the request of this id, or whose id begins so; `all` ends each. Raises UsageError, NbllamaError."""
-    endpoint = _endpoint()
+    endpoint = link.running()
     ids = [str(one["id"]) for one in own_requests(endpoint)] if endpoint is not None else []
     chosen = ids if wanted == ALL else [id for id in ids if id.startswith(wanted)]
     if len(chosen) > 1 and wanted != ALL and wanted not in chosen:
@@ -49,8 +49,3 @@ def own_requests(endpoint: Endpoint) -> list[dict[str, Any]]:
 def progress_of(request: dict[str, Any]) -> str:
     """What a request of a worker's status does now."""
     return waiting_text(request) if request.get("state") != "running" else "running"
-
-
-def _endpoint() -> Endpoint | None:
-    """None where no worker runs: to look starts none."""
-    return None if link.is_idle() else link.endpoint()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from nbllama.notebook.kernel_link import link
+from nbllama.notebook.kernel_link import is_elsewhere, link
 from nbllama.notebook.magics.jupyter_server import server_help
 from nbllama.notebook.magics.running import progress_of
 from nbllama.notebook.served_models import model_entries, model_ids, model_line
@@ -17,7 +16,7 @@ def status_text() -> str:
     detour = link.detour
     lines = [] if detour is not None and detour.instead else [_worker_status()]
     lines += [f"cassette    {detour.told()}"] if detour is not None else []
-    if not os.environ.get("NBLLAMA_BASE_URL"):
+    if not is_elsewhere():
         lines += [f"warning     {other}" for other in connection.other_workers()]
     if (text := server_help()) is not None:
         lines.append(f"Jupyter     {text}")
@@ -25,9 +24,10 @@ def status_text() -> str:
 
 
 def _worker_status() -> str:
-    if link.is_idle():
+    endpoint = link.running()
+    if endpoint is None:
         return "no worker is running; one starts when you ask"
-    status = connection.request_json(link.endpoint(), "GET", "/nbllama/status")
+    status = connection.request_json(endpoint, "GET", "/nbllama/status")
     memory, minutes = status["rss_bytes"] / 1e6, status["uptime_s"] / 60
     lines = [
         f"worker      pid {status['pid']}, nbllama {status['version']}, {memory:,.0f} MB, up {minutes:.0f} min",
