@@ -19,8 +19,8 @@ from nbllama._version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from nbllama.notebook.client import async_client, client
     from nbllama.notebook.on_text import events, parse, tokens
+    from nbllama.notebook.sdk.client import async_client, client
     from nbllama.notebook.tools.loop import run_tools
     from nbllama.notebook.trace import Trace, trace
     from nbllama.notebook.trace_list import traces
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "async_client", "client", "events", "last", "parse", "run_tools", "tokens", "trace", "traces"]
 
 _MODULES = {
-    "client": "nbllama.notebook.client",
-    "async_client": "nbllama.notebook.client",
+    "client": "nbllama.notebook.sdk.client",
+    "async_client": "nbllama.notebook.sdk.client",
     "events": "nbllama.notebook.on_text",
     "parse": "nbllama.notebook.on_text",
     "tokens": "nbllama.notebook.on_text",

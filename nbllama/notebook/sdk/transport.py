@@ -16,8 +16,8 @@ from nbllama.errors import NbllamaError
 from nbllama.notebook.errors import interrupted
 from nbllama.notebook.interrupts import Awake, Interrupts
 from nbllama.notebook.kernel_link import link
+from nbllama.notebook.sdk.watched_stream import WatchedEvents, watched, watched_async
 from nbllama.notebook.trace import remember
-from nbllama.notebook.watched_stream import WatchedEvents, watched, watched_async
 from nbllama.views.visible import visible
 from nbllama.wire.answers import new_id
 from nbllama.wire.errors import ApiError, InvalidRequest, ServerFault

@@ -9,7 +9,7 @@ from typing import Any
 from nbllama.notebook.errors import interrupted
 from nbllama.notebook.interrupts import Awake, Interrupts
 from nbllama.notebook.kernel_link import link
-from nbllama.notebook.open_streams import open_streams
+from nbllama.notebook.sdk.open_streams import open_streams
 from nbllama.wire.errors import ServerFault
 from nbllama.wire.events import ErrorEvent
 from nbllama.wire.sse import Decoder, encode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from nbllama.notebook.transport import NOMINAL_URL, AsyncTransport, Route, Transport, http_library
+from nbllama.notebook.sdk.transport import NOMINAL_URL, AsyncTransport, Route, Transport, http_library
 from nbllama.worker.connection import Endpoint
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def client(**options: Any) -> anthropic.Anthropic:
     ANTHROPIC_CUSTOM_HEADERS, keys from the environment and its proxies are not used."""
     import anthropic
 
-    from nbllama.notebook.sdk import Anthropic
+    from nbllama.notebook.sdk.shown_errors import Anthropic
 
     http = http_library()
     options, route = _plan(http, options)
@@ -35,7 +35,7 @@ def async_client(**options: Any) -> anthropic.AsyncAnthropic:
     """An `anthropic.AsyncAnthropic`, as `client()`. For asyncio."""
     import anthropic
 
-    from nbllama.notebook.sdk import AsyncAnthropic
+    from nbllama.notebook.sdk.shown_errors import AsyncAnthropic
 
     http = http_library()
     options, route = _plan(http, options)
