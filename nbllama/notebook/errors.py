@@ -2,7 +2,7 @@
 
 NbllamaError
 └── ShortError       shown without its traceback; `%tb` shows that
-    ├── AskError     a %%llama cell or a %llama command failed
+    ├── AskError     a model did not answer to the end, or a %llama command failed
     ├── ToolsError   tools, or options of a run with tools, that cannot be used; also IPython's UsageError
     └── TraceError   a trace is not to be had, or what is asked of it: a file, a view, a fork
 """

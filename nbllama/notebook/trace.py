@@ -5,7 +5,6 @@ The worker keeps the records; they are fetched when looked at. anthropic and pan
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from nbllama.notebook.inspectors.probabilities import ProbabilitiesInspector
 from nbllama.notebook.inspectors.timing import TimingInspector
 from nbllama.notebook.inspectors.tokens import TokensInspector
 from nbllama.notebook.inspectors.tree import TraceTree
-from nbllama.notebook.kernel_link import link
+from nbllama.notebook.kept_traces import fetch, summaries, traces_endpoint
 from nbllama.notebook.saving import write
 from nbllama.views.cache import Cache
 from nbllama.views.calls import Calls
@@ -32,17 +31,10 @@ from nbllama.views.probabilities import Probabilities
 from nbllama.views.reading import Record
 from nbllama.views.timing import Timing
 from nbllama.views.tokens import Tokens
-from nbllama.wire.errors import ApiError, NotFound
-from nbllama.wire.records import TRACES_OFF
-from nbllama.worker import connection
 from nbllama.worker.connection import Endpoint
 
 if TYPE_CHECKING:
     from anthropic.types import Message, Usage
-
-# A record is complete a moment after the last byte of its answer, or after its client has gone.
-_TRIES = 40
-_PAUSE = 0.05
 
 
 class Trace:
@@ -240,43 +232,3 @@ def _partial(events: list[Any]) -> dict[str, Any] | None:
 
 
 _last: Trace | None = None
-
-
-def traces_endpoint() -> Endpoint:
-    """The server that keeps this kernel's traces. Raises TraceError."""
-    try:
-        return link.endpoint()
-    except NbllamaError as error:
-        raise TraceError(f"no traces: {error}") from error
-
-
-def summaries(endpoint: Endpoint) -> list[dict[str, Any]]:
-    """A few fields of each record that is kept, newest first. Raises TraceError."""
-    try:
-        return list(connection.request_json(endpoint, "GET", "/nbllama/traces")["traces"])
-    except NbllamaError as error:
-        raise TraceError(f"no traces: {error}") from error
-
-
-def fetch(endpoint: Endpoint, id: str, *, tries: int | None = None) -> dict[str, Any]:
-    """A record; one that may still be written is waited for, unless there is one of the `tries` only.
-
-    Raises TraceError."""
-    left = (tries or _TRIES) if endpoint.is_worker else 1
-    while True:
-        left -= 1
-        try:
-            return connection.request_json(endpoint, "GET", f"/nbllama/traces/{id}")
-        except NotFound as error:
-            if TRACES_OFF in str(error):
-                raise TraceError(f"no trace of {id}: {TRACES_OFF}") from error
-            if not left:
-                raise TraceError(
-                    f"no trace of {id}: it is still running, too old to keep, or not yours; "
-                    "`nbllama.traces()` lists those that are kept"
-                ) from error
-        except ApiError as error:
-            raise TraceError(f"no trace of {id}: {error}") from error
-        except NbllamaError as error:
-            raise TraceError(f"no trace of {id}: {error}; traces end with the worker that kept them") from error
-        time.sleep(_PAUSE)

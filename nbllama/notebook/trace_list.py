@@ -9,8 +9,8 @@ import pandas as pd
 from nbllama.notebook.errors import TraceError
 from nbllama.notebook.inspectors.shown_view import TEXT, frame_of
 from nbllama.notebook.inspectors.timing import TimingInspector
+from nbllama.notebook.kept_traces import fetch, summaries, traces_endpoint
 from nbllama.notebook.table import Table
-from nbllama.notebook.trace import fetch, summaries, traces_endpoint
 from nbllama.views.timing import Timing
 from nbllama.worker import connection
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nbllama
-from nbllama.notebook import trace as trace_module
+from nbllama.notebook import kept_traces
 from nbllama.notebook.errors import TraceError
 from nbllama.wire.answers import new_message
 from nbllama.wire.errors import NotFound
@@ -97,7 +97,7 @@ def test_a_trace_is_found_by_message_too(last: Any) -> None:
 
 
 def test_no_trace(worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_module, "_PAUSE", 0.0)
+    monkeypatch.setattr(kept_traces, "_PAUSE", 0.0)
     with pytest.raises(TraceError, match="no trace of req_nobody"):
         nbllama.trace("req_nobody")
 
