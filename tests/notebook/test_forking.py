@@ -16,6 +16,7 @@ import pytest
 
 import nbllama
 from nbllama.notebook import forking, trace
+from nbllama.notebook.answer_view import AnswerView
 from nbllama.notebook.errors import AskError, TraceError
 from nbllama.notebook.kernel_link import link
 from nbllama.views.every import NAMES, view_of
@@ -70,6 +71,27 @@ def test_a_fork_is_a_trace_of_its_own_out_of_the_cache(origin: trace.Trace) -> N
     n_prompt = len(origin.record["prompt_ids"])
     assert forked.usage is not None and (forked.usage.cache_read_input_tokens or 0) >= n_prompt - 1
     assert ("fork of", f"{origin.id}, at its token 0") in _shown(forked)
+
+
+def test_the_stop_button_ends_a_fork_also_in_a_cell_with_await(
+    origin: trace.Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def stopped(view: AnswerView, event: Any) -> None:
+        seen.append(event)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(AnswerView, "add", stopped)
+    # What ipykernel's handler does then: it asks the event loop, which the fork holds.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            origin.fork(0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert len(seen) == 1
 
 
 def test_a_token_by_its_text_and_from_the_end(origin: trace.Trace) -> None:
