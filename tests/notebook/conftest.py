@@ -12,7 +12,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from nbllama.notebook import trace
+from nbllama.notebook import kept_traces, trace
 from nbllama.notebook.kernel_link import link
 from nbllama.notebook.magics.conversation import conversations
 from nbllama.notebook.magics.last_error import last_error
@@ -37,6 +37,8 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(starting, "_has_llama_cpp", lambda: False)
     monkeypatch.setattr(trace, "_last", None)
+    # A fake worker's records do not come by waiting.
+    monkeypatch.setattr(kept_traces, "_PAUSE", 0.0)
     monkeypatch.setattr(last_error, "failed", None)
     conversations.clear()
     yield folder
