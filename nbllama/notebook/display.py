@@ -16,7 +16,7 @@ INTERVAL = 0.1
 """Seconds between two updates: each one rewrites the whole output (300 updates at 10/s cost the browser a tenth)."""
 
 # Literal values only: classes, theme colours and <style> do not survive an untrusted notebook.
-_SMALL = "font-size:0.85em;opacity:0.65;margin:2px 0"
+SMALL = "font-size:0.85em;opacity:0.65;margin:2px 0"
 _ENDED = "font-size:0.9em;font-weight:600;margin:4px 0"
 _BOX = "border:1px solid rgba(128,128,128,0.4);border-radius:4px;padding:4px 10px;margin:4px 0 8px 0"
 _RAW = "white-space:pre-wrap;background-color:transparent;padding:0;margin:0"
@@ -132,7 +132,7 @@ def raw_bundle(view: AnswerView, footer: str = "") -> dict[str, str]:
     text = view.written or "\n\n".join(part for part in (_raw(view, block) for block in view.blocks) if part)
     parts = [f'<pre style="{_RAW}">{markup.plain(text)}</pre>'] if text else []
     ending = f"\n\n[{ENDINGS[view.ending]}]" if view.ending in ("interrupted", "failed") else ""
-    return {"text/html": markup.static("".join([*parts, *_notes(view, footer)])), "text/plain": visible(text + ending)}
+    return markup.bundle("".join([*parts, *_notes(view, footer)]), text + ending)
 
 
 def html(view: AnswerView, footer: str = "") -> str:
@@ -161,7 +161,7 @@ def _notes(view: AnswerView, footer: str) -> list[str]:
     if not view.blocks and not parts and not notes:
         notes = ["…"]
     if notes:
-        parts.append(f'<div style="{_SMALL}">{markup.plain(" · ".join(notes))}</div>')
+        parts.append(f'<div style="{SMALL}">{markup.plain(" · ".join(notes))}</div>')
     return parts
 
 

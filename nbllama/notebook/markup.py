@@ -16,7 +16,7 @@ from typing import Any
 from nbllama.views.markup import plain, static
 from nbllama.views.visible import visible
 
-__all__ = ["code", "plain", "static", "to_html"]
+__all__ = ["bundle", "code", "plain", "static", "to_html"]
 
 _CODE = "background:rgba(128,128,128,0.12);border-radius:4px;padding:6px 10px;white-space:pre-wrap"
 # JupyterLab would put a white stripe behind each line.
@@ -27,6 +27,11 @@ _LINKS = ("http://", "https://", "mailto:")
 def to_html(text: str) -> str:
     """The whole text as HTML. Unfinished markup, as while streaming, is shown as far as it goes."""
     return _renderer()(visible(text))
+
+
+def bundle(html: str, text: str) -> dict[str, str]:
+    """An output in both forms: HTML whose parts are escaped, and its text."""
+    return {"text/html": static(html), "text/plain": visible(text)}
 
 
 def code(text: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from nbllama.notebook import markup
-from nbllama.views.visible import visible
+from nbllama.notebook.display import SMALL
 
-_SMALL = "font-size:0.85em;opacity:0.65;margin:2px 0"
 _TEXT = (
     "white-space:pre-wrap;background-color:transparent;max-height:200px;overflow:auto;padding:4px 10px;"
     "margin:0 0 8px 0;border:1px solid rgba(128,128,128,0.4);border-radius:4px;font-size:0.85em"
@@ -16,7 +15,5 @@ def show(title: str, text: str) -> None:
     """A display of its own, above the answer."""
     from IPython.display import display
 
-    html = markup.static(
-        f'<div style="{_SMALL}">{markup.plain(title)}</div><pre style="{_TEXT}">{markup.plain(text)}</pre>'
-    )
-    display({"text/html": html, "text/plain": visible(f"{title}\n{text}")}, raw=True)  # type: ignore[no-untyped-call]
+    html = f'<div style="{SMALL}">{markup.plain(title)}</div><pre style="{_TEXT}">{markup.plain(text)}</pre>'
+    display(markup.bundle(html, f"{title}\n{text}"), raw=True)  # type: ignore[no-untyped-call]

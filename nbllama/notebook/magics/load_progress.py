@@ -72,7 +72,7 @@ class ProgressBar:
             print(visible(text))
 
     def _draw(self, html: str, text: str) -> None:
-        self._output.draw({"text/html": markup.static(html), "text/plain": visible(text)})
+        self._output.draw(markup.bundle(html, text))
 
 
 def _loaded(endpoint: Endpoint) -> float | None:
