@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Trace:
     """One request: what was asked, the exact prompt, every event with its time. Shows itself as a short table.
 
-    Everything but `id` fetches the record once and raises TraceError if it is not there (yet). Its methods are
+    What is in the record fetches it once, and raises TraceError if it is not there (yet). Its methods are
     inspectors: each shows itself, has `.df` and `.widget()`."""
 
     def __init__(self, id: str, endpoint: Endpoint | None, record: dict[str, Any] | None = None) -> None:
