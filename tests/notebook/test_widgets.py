@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from ipywidgets.widgets.widget import _instances  # type: ignore[import-untyped]
 from nbllama.notebook import widgets
 from nbllama.notebook.widgets import panel as panels
 from nbllama.notebook.widgets.chips import PER_PAGE
+from nbllama.notebook.widgets.side_by_side import side_by_side
 from nbllama.views.cache import Cache
 from nbllama.views.calls import Calls
 from nbllama.views.events import Events
@@ -239,6 +241,21 @@ def test_what_the_engine_dropped_is_shown_as_the_same(both: list[Record]) -> Non
     panel = widgets.cache(Cache(after, both[0]))
     assert panel.view.causes[0].name == "eviction"
     assert "now: computed again" in panel.sides.value and "border-bottom" not in panel.sides.value
+
+
+def test_one_word_again_and_again_is_compared_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    longest = SequenceMatcher.find_longest_match
+
+    def counted(matcher: Any, *place: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        assert steps < 20, "each looks at every pair of equal words"
+        return longest(matcher, *place)
+
+    monkeypatch.setattr(SequenceMatcher, "find_longest_match", counted)
+    assert "border-bottom" in side_by_side("a," * 3000, "a." * 3000)
+    assert "border-bottom" not in side_by_side("a," * 3000, "a," * 3000)
 
 
 def test_the_parser_is_stepped_forward_and_back(record: Record) -> None:
