@@ -198,6 +198,10 @@ def test_tokens_are_filtered_and_searched(record: Record) -> None:
     assert "".join(texts(panel)).count("Paris") == panel.found.value.count("Paris") + 1
     panel.search.value = f"#{of_user[0].id}"
     assert set(texts(panel)) == {of_user[0].shown}
+    for no_id in ("#²", "#" + "9" * 5000):
+        panel.search.value = no_id
+        assert panel.alarm.value == "" and texts(panel) == []
+    panel.search.value = f"#{of_user[0].id}"
     panel.chips.buttons[0].click()
     panel.in_place.click()
     assert panel.search.value == "" and len(texts(panel)) > 1
