@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +62,19 @@ class Branches:
 
 def said_of(result: Any, begun: str) -> str:
     """What came behind `begun`, where the result is a text or says one; where that begins otherwise, all of it."""
-    said = result if isinstance(result, str) else getattr(result, "text", "")
-    if not isinstance(said, str) or not said:
+    said = _spelled(result)
+    if not said:
         return ""
     return said.removeprefix(begun) if said.startswith(begun) else f" … {said}"
+
+
+def _spelled(result: Any) -> str:
+    """Of a trace all that the model wrote: its `text` has no thinking and no calls, in which a branch may begin."""
+    if isinstance(result, str):
+        return result
+    record = getattr(result, "record", None)
+    said = record.get("output_text") if isinstance(record, Mapping) else getattr(result, "text", "")
+    return said if isinstance(said, str) else ""
 
 
 def _shown(result: Any) -> Any:
