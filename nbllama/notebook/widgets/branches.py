@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
 
-from nbllama.notebook.widgets.panel import Panel, html, put, words
+from nbllama.notebook.widgets.panel import html, put, words
 from nbllama.views import markup
 from nbllama.views.palette import look_of
 from nbllama.views.view import shorten
@@ -28,10 +28,10 @@ class Branch:
 
 
 class Branches:
-    """Grows a branch with `add`. The tree is in the order of the answer, each branch once."""
+    """Grows a branch with `add`. The tree is in the order of the answer, the results in the order of asking."""
 
-    def __init__(self, panel: Panel, answer: str) -> None:
-        self._panel, self._answer = panel, answer
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
         self.tree = html()
         self.results = ipywidgets.Accordion()
         self.results.layout.display = "none"

@@ -96,15 +96,11 @@ def _block(index: str, block: _Block, last: tuple[str, str]) -> str:
     before = max(0, len(kept) - MOST_CHARS)
     dots = f"<i>… {before:,} characters before this …</i><br>" if before else ""
     mark = f"background:{GOOD};color:{INK};border-bottom:2px solid {GOOD_LINE}"
-    grown = f'<span style="{mark}">{_lines(new)}</span>' if new else ""
+    grown = f'<span style="{mark}">{markup.plain(new)}</span>' if new else ""
     frame = f"{markup.MONO};white-space:pre-wrap;border:1px solid #767676;border-radius:4px;padding:4px 8px"
     border = "border-left:4px solid #767676" if not block.open else f"border-left:4px solid {GOOD_LINE}"
-    body = f'<div style="{frame};{border};min-height:1.4em">{dots}{_lines(kept[before:])}{grown}</div>'
+    body = f'<div style="{frame};{border};min-height:1.4em">{dots}{markup.plain(kept[before:])}{grown}</div>'
     return f'<div style="margin:6px 0">{chip}{markup.plain(said)}{body}</div>'
-
-
-def _lines(text: str) -> str:
-    return markup.plain(text)
 
 
 def _ending(text: str) -> str:
