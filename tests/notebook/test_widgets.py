@@ -359,7 +359,7 @@ def test_a_finding_leads_to_its_event(record: Record) -> None:
     assert panel.findings.value is None
 
 
-def test_an_alternative_says_what_it_would_have_meant(record: Record) -> None:
+def test_an_alternative_says_what_it_would_have_meant(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     view = Probabilities(record)
     panel = widgets.probabilities(view)
     panel.chips.buttons[1].click()
@@ -376,6 +376,11 @@ def test_an_alternative_says_what_it_would_have_meant(record: Record) -> None:
     assert panel.go_on not in list(on_screen(panel)), "nobody can continue it"
     panel.surprising.click()
     assert panel.at == 1
+    drawn: list[int] = []
+    monkeypatch.setattr(panel.chips, "choose", drawn.append)
+    panel.chips.buttons[3].click()
+    panel.pick.value = 2
+    assert drawn == [3, 2] and panel.at == 2, "each is drawn once"
 
 
 def test_the_answer_is_continued_and_its_branches_are_a_tree(record: Record) -> None:

@@ -81,8 +81,11 @@ class ProbabilitiesPanel(Panel):
         return Chip(f"{shorten(piece, 30)}{percentage}", said, Skin(background, ink, border), piece.endswith("⏎"))
 
     def _pick(self, n: int) -> None:
+        if self.pick.value != n:
+            # Comes back here.
+            self.pick.value = n
+            return
         self.at = n
-        self.pick.value = n
         self.chips.choose(n)
         self._candidates = self.view.candidates(n)
         put(self.bars, self._bars(n))
