@@ -100,16 +100,18 @@ class RecorderHandler(LocalHandler):
 
     def _stream(self, answer: http.client.HTTPResponse, upstream: Endpoint) -> None:
         heard = Heard(self._request(), self.request_id)
-        self.begin_chunks(_passed(answer), answer.status)
-        while data := _next(answer):
-            if not heard.ended and heard.feed(data):
-                self._keep(heard, upstream, answer)
-            self.chunk(data)
-        if heard.ended:
-            self.end_chunks()
-        else:
-            # The connection breaks, as the server's did: who reads here tells the two apart as ever.
-            self.recorder.recording.n_broken_off += 1
+        try:
+            self.begin_chunks(_passed(answer), answer.status)
+            while data := _next(answer):
+                if not heard.ended and heard.feed(data):
+                    self._keep(heard, upstream, answer)
+                self.chunk(data)
+            if heard.ended:
+                self.end_chunks()
+        finally:
+            # Of the server, and the connection breaks here too, so who reads tells the two apart; or of the client.
+            if not heard.ended:
+                self.recorder.recording.broken_off()
 
     def _whole(self, answer: http.client.HTTPResponse, upstream: Endpoint) -> None:
         heard = Heard(self._request(), self.request_id)
@@ -117,9 +119,9 @@ class RecorderHandler(LocalHandler):
             data = answer.read()
         except (OSError, http.client.HTTPException):
             if self._is_message:
-                self.recorder.recording.n_broken_off += 1
+                self.recorder.recording.broken_off()
             return
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             self._note(answer, heard, upstream, json.loads(data))
         kind = answer.headers.get("content-type", "application/json")
         self.send_bytes(data, kind, answer.status, _passed(answer))
@@ -159,7 +161,7 @@ class RecorderHandler(LocalHandler):
     def _request(self) -> dict[str, Any]:
         try:
             value = json.loads(self.body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
