@@ -7,13 +7,12 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nbllama.cassettes.recorded import TERMINAL
 from nbllama.cassettes.tape import Take
 from nbllama.wire.answers import new_id
 from nbllama.wire.cassette_file import Exchange
 from nbllama.wire.errors import ERRORS_BY_TYPE, ApiError, ServerFault
 from nbllama.wire.records import RequestRecord
-
-TERMINAL = ("message_stop", "error")
 
 
 @dataclass
