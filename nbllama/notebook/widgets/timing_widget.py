@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import ipywidgets  # type: ignore[import-untyped]
 
 from nbllama.notebook.widgets.panel import Panel, beside, compact, html, put, words
