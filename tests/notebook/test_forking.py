@@ -182,6 +182,7 @@ def test_a_browser_sees_the_same_tree(origin: trace.Trace) -> None:
 
 def test_the_live_view_goes_on_from_an_alternative(origin: trace.Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "_last", origin)
+    assert nbllama.last is not None
     panel = nbllama.last.probabilities().widget()
     view = origin.probabilities().view
     others = [(i, n) for i in range(len(view.rows())) for n, one in enumerate(view.candidates(i)) if _may_stand(one)]
