@@ -13,13 +13,17 @@ from typing import Any
 
 from nbllama.cassettes.masked import masked_exchange
 from nbllama.wire.cassette_file import Cassette, CassetteError, Exchange, decode, encode, exchange_json
-from nbllama.wire.trace_file import is_compressed_name
+from nbllama.wire.trace_file import MAX_BYTES, is_compressed_name
+
+MOST_BYTES = MAX_BYTES - (1 << 20)
+"""Of all entries, so that the file with its head is one that loads."""
+_MEGABYTES = MAX_BYTES >> 20
 
 
 class Recording:
     """Safe from any thread. What is at `path` stays until the first request has been answered.
 
-    `failure` is why the last one could not be written; the next one writes all of them again."""
+    `failure` is why the last one could not be written; the next one writes all of them again, unless the file is full."""
 
     def __init__(self, path: Path) -> None:
         """Raises CassetteError if the file could not be written, or is something else than a cassette."""
@@ -30,6 +34,7 @@ class Recording:
         self._entries: list[str] = []
         self._lock = threading.Lock()
         self._known = b""
+        self._n_bytes = 0
         self.n_replaced = self._look_at_what_is_there()
         _try_folder(path)
 
@@ -50,6 +55,13 @@ class Recording:
         """Masks and writes; a failure is kept and not raised, as the answer itself is there."""
         entry = exchange_json(masked_exchange(exchange))
         with self._lock:
+            self._n_bytes += len(entry)
+            if self._n_bytes > MOST_BYTES:
+                # Replaying would refuse the file, with all that was recorded before.
+                self.failure = (
+                    f"{self.path} is full with {_MEGABYTES} MB, the last requests are not in it: record to another file"
+                )
+                return
             self._entries.append(entry)
             try:
                 self.failure = self._write()
