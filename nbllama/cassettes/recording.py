@@ -23,7 +23,7 @@ _MEGABYTES = MAX_BYTES >> 20
 class Recording:
     """Safe from any thread. What is at `path` stays until the first request has been answered.
 
-    `failure` is why the last one could not be written; the next one writes all of them again, unless the file is full."""
+    `failure` is why the last one could not be written; the next one writes all of them again, unless it is full."""
 
     def __init__(self, path: Path) -> None:
         """Raises CassetteError if the file could not be written, or is something else than a cassette."""
