@@ -207,6 +207,8 @@ def test_tokens_are_filtered_and_searched(record: Record) -> None:
     assert panel.search.value == "" and len(texts(panel)) > 1
     panel.search.value = "not there"
     assert texts(panel) == [] and "0 tokens" in panel.found.value
+    panel.chips.buttons[3].click()
+    assert panel.alarm.value == "", "a click on the way when the chips went"
 
 
 def texts(panel: Any) -> list[str]:
@@ -317,6 +319,13 @@ def test_the_message_grows_with_the_time(record: Record) -> None:
         assert said in panel.message.value
     panel.player.back.click()
     assert panel.n == len(record["events"]) - 1 and "The message is complete" not in panel.message.value
+
+
+def test_of_a_stream_of_errors_the_last_ones_are_shown() -> None:
+    error = {"type": "error", "error": {"message": "no cells"}}
+    panel = widgets.events(Events.of([{"type": "message_start", "message": {}}, *[error] * 2000]))
+    panel.player.go(2001)
+    assert panel.message.value.count("no cells") == 12 and "1,988 endings before these" in panel.message.value
 
 
 def test_the_player_has_any_speed(record: Record) -> None:

@@ -10,6 +10,7 @@ from nbllama.views import markup
 from nbllama.views.palette import GOOD, GOOD_LINE, INK, look_of
 
 MOST_BLOCKS = 12
+"""That are shown, and as many endings, of which a broken stream may have thousands."""
 MOST_CHARS = 3000
 """Of a block; of a longer one its end is shown, which is where it grows."""
 _LOOKS = {"text": "answer: text", "thinking": "answer: thinking", "tool_use": "tools"}
@@ -48,7 +49,9 @@ def message_html(events: Iterable[Any]) -> str:
     parts += [_block(index, block, message.last) for index, block in blocks[-MOST_BLOCKS:]]
     if not blocks:
         parts.append(markup.sentences(["The message has begun; it has no content yet."]))
-    return "".join([*parts, *map(_ending, message.ending)])
+    more = len(message.ending) - MOST_BLOCKS
+    parts += [markup.sentences([f"… {more:,} endings before these …"])] if more > 0 else []
+    return "".join([*parts, *map(_ending, message.ending[-MOST_BLOCKS:])])
 
 
 def _take(message: _Message, event: Mapping[str, Any]) -> None:
