@@ -118,7 +118,7 @@ class PlayerHandler(LocalHandler):
             self._attach()
         elif reads and route.startswith("/v1/models/"):
             self._model(unquote(route.removeprefix("/v1/models/")))
-        elif reads and route.startswith("/nbllama/traces"):
+        elif reads and f"{route}/".startswith("/nbllama/traces/"):
             self._traces([unquote(part) for part in route.split("/")[3:]])
         elif reads and route in ("/", "/api/hello"):
             self.send_bytes(b"", "text/plain")

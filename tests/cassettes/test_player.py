@@ -146,6 +146,7 @@ def test_the_trace_of_a_replay_tells_that_it_is_one(play: Play) -> None:
         status, html = fetch(player, f"/nbllama/traces/{trace['id']}/{view}")
         assert status == 200 and "<div" in html
     assert "traces/req_" in fetch(player, "/nbllama/traces")[1]
+    assert fetch(player, "/nbllama/traces-of-others")[0] == 400
 
 
 def fetch(player: Player, path: str) -> tuple[int, str]:
