@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook import forking, trace_file, trace_summary
@@ -254,7 +255,7 @@ def fetch(endpoint: Endpoint, id: str, *, tries: int = _TRIES) -> dict[str, Any]
     tries = tries if endpoint.is_worker else 1
     for n in range(tries):
         try:
-            return connection.request_json(endpoint, "GET", f"/nbllama/traces/{id}")
+            return connection.request_json(endpoint, "GET", f"/nbllama/traces/{quote(id, safe='')}")
         except NotFound as error:
             if TRACES_OFF in str(error):
                 raise TraceError(f"no trace of {id}: {TRACES_OFF}") from error

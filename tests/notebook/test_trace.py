@@ -100,6 +100,8 @@ def test_no_trace(worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_module, "_PAUSE", 0.0)
     with pytest.raises(TraceError, match="no trace of req_nobody"):
         nbllama.trace("req_nobody")
+    with pytest.raises(TraceError, match="no trace of msg_…"):
+        nbllama.trace("msg_…")
 
 
 def test_a_trace_that_was_looked_at_outlives_its_worker(worker: FakeWorker) -> None:
