@@ -51,8 +51,9 @@ class AnyText:
         Control tokens in a text stay text, unless `special` is true. Raises ApiError.
         """
         text = _text(body) if "text" in body else None
-        request = None if text is not None else parse_count_tokens_request(json.dumps(_messages(body)).encode())
         try:
+            # Aside: 8 MB of small blocks take seconds.
+            request = await asyncio.to_thread(_messages, body) if text is None else None
             model = await self._catalog.loaded(self._entry(body, default_model))
             if request is not None:
                 return await asyncio.to_thread(_of_messages, model, await with_texts(request), client)
@@ -121,11 +122,12 @@ def _checked(text: str, name: str) -> str:
     return text
 
 
-def _messages(body: Mapping[str, Any]) -> Fields:
-    """What of a Messages request makes its prompt; which model, is asked elsewhere."""
+def _messages(body: Mapping[str, Any]) -> CountTokensRequest:
+    """What of a Messages request makes its prompt; which model, is asked elsewhere. Raises InvalidRequest."""
     if "messages" not in body:
         raise InvalidRequest("messages: a text or messages are required")
-    return {**body, "model": str(body.get("model") or "default")}
+    sent = {**body, "model": str(body.get("model") or "default")}
+    return parse_count_tokens_request(json.dumps(sent).encode())
 
 
 def _tools(body: Mapping[str, Any]) -> dict[str, Any]:

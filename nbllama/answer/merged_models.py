@@ -30,17 +30,23 @@ def merged_file(base: Path, adapter: Adapter) -> Path | None:
         ours = hashlib.file_digest(file, "sha256").hexdigest()
     key = hashlib.sha256("\n".join((FORM, adapter.base_sha256, ours, template)).encode()).hexdigest()
     folder, stem = cache_folder() / FOLDER, f"{adapter.name}-{key[:16]}"
-    found = next((path for path in folder.glob(f"{stem}-*.gguf") if _is_whole(path)), None)
-    if found is not None:
+    if (found := _found(folder, stem)) is not None:
         return found
     try:
         target = _write(base, adapter, template, folder, stem)
     except (OSError, ImportError) as error:
+        # Where a second worker was faster and has it open, Windows lets nobody replace it.
+        if (found := _found(folder, stem)) is not None:
+            return found
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         log.warning("%s cannot be written (%s): the adapter is used beside its base, slower", folder / stem, reason)
         return None
     _drop_older(target, adapter)
     return target
+
+
+def _found(folder: Path, stem: str) -> Path | None:
+    return next((path for path in folder.glob(f"{stem}-*.gguf") if _is_whole(path)), None)
 
 
 def _is_whole(path: Path) -> bool:

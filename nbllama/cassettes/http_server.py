@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import select
+import selectors
 import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
+from time import monotonic
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +25,8 @@ MAX_BODY = 32 << 20
 """Bytes of a request body, as the Anthropic API allows them."""
 _SILENCE = 120.0
 """Seconds that a client may take to send its request."""
+_LOOK = 0.5
+"""Seconds after which one that waits looks whether the server is to end."""
 
 
 class LocalServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -140,17 +143,22 @@ class LocalHandler(BaseHTTPRequestHandler):
 
     def gone_within(self, seconds: float) -> bool:
         """Waits so long, and says whether the client has left, or the server is to end, before."""
-        deadline_step = 0.5
-        while seconds > 0 and not self.local.closing.is_set():
-            step = min(seconds, deadline_step)
-            readable, _, _ = select.select([self.connection], [], [], step)
-            if readable:
-                if not self.connection.recv(1):
-                    return True
-                # Bytes that nobody expects: they are dropped, as the connection is closed after this answer.
-                continue
-            seconds -= step
+        until = monotonic() + seconds
+        while (rest := until - monotonic()) > 0 and not self.local.closing.is_set():
+            if self.leaves_within(min(rest, _LOOK)):
+                return True
         return self.local.closing.is_set()
+
+    def leaves_within(self, seconds: float) -> bool:
+        """Whether the client goes. Returns earlier if it sends what nobody expects, which is dropped."""
+        # `select.select` takes no descriptor beyond 1023, which a kernel with many files open has.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_READ)
+            try:
+                return bool(selector.select(seconds)) and not self.connection.recv(1)
+            except ConnectionError:
+                # Killed, or gone with bytes unread: its system resets the connection.
+                return True
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.begun = True

@@ -7,13 +7,12 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nbllama.cassettes.recorded import TERMINAL
 from nbllama.cassettes.tape import Take
 from nbllama.wire.answers import new_id
 from nbllama.wire.cassette_file import Exchange
 from nbllama.wire.errors import ERRORS_BY_TYPE, ApiError, ServerFault
 from nbllama.wire.records import RequestRecord
-
-TERMINAL = ("message_stop", "error")
 
 
 @dataclass
@@ -70,9 +69,9 @@ class Played:
             raise error
         record = self.exchange.record
         message = copy.deepcopy(record.message) if record is not None else None
-        if message is None:
+        start = _start(self.events)
+        if message is None or start is None:
             raise ServerFault("The recording holds no whole Message; ask with `stream`", should_retry=False)
-        start = next(event["message"] for _, event in self.events if event["type"] == "message_start")
         message["id"] = start["id"]
         calls = iter(_calls(self.events))
         for block in message["content"]:
@@ -85,11 +84,11 @@ class Played:
         kept = self.exchange.record or _empty(self.exchange)
         cut = n_events is not None and n_events < len(self.events)
         events = self.events[:n_events] if cut else self.events
-        start = next((event["message"]["id"] for _, event in events if event["type"] == "message_start"), None)
+        start = _start(events)
         record = replace(
             kept,
             id=self.request_id,
-            message_id=start or new_id("msg"),
+            message_id=start["id"] if start is not None else new_id("msg"),
             client=self.client,
             model=str(self.request.get("model") or ""),
             created=self.created,
@@ -100,7 +99,7 @@ class Played:
         )
         if cut:
             return _cut(record)
-        if self.error is None and self.events and kept.message is not None:
+        if self.error is None and start is not None and kept.message is not None:
             record.message = self.message()
         return record
 
@@ -149,17 +148,22 @@ def _cut(record: RequestRecord) -> RequestRecord:
     )
 
 
+def _start(events: list[list[Any]]) -> dict[str, Any] | None:
+    """The Message as it begins; None of a stream that was broken, which can be recorded like any other."""
+    told = (event.get("message") for _, event in events if event["type"] == "message_start")
+    return next((one for one in told if isinstance(one, dict) and isinstance(one.get("id"), str)), None)
+
+
 def _renew(events: list[list[Any]]) -> None:
-    for _, event in events:
-        if event["type"] == "message_start":
-            event["message"]["id"] = new_id("msg")
+    if (start := _start(events)) is not None:
+        start["id"] = new_id("msg")
     for block in _calls(events):
         block["id"] = new_id("toolu" if block.get("type") == "tool_use" else "srvtoolu")
 
 
 def _calls(events: list[list[Any]]) -> list[dict[str, Any]]:
-    blocks = (event["content_block"] for _, event in events if event["type"] == "content_block_start")
-    return [block for block in blocks if _is_call(block)]
+    blocks = (event.get("content_block") for _, event in events if event["type"] == "content_block_start")
+    return [block for block in blocks if isinstance(block, dict) and _is_call(block)]
 
 
 def _is_call(block: dict[str, Any]) -> bool:

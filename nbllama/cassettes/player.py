@@ -22,7 +22,7 @@ from nbllama.cassettes.tape import Take, Tape
 from nbllama.views import every
 from nbllama.views.page import POLICY, list_page, page, view_page
 from nbllama.wire.answers import model_info
-from nbllama.wire.cassette_file import MESSAGES
+from nbllama.wire.cassette_file import COUNT_TOKENS, MESSAGES
 from nbllama.wire.errors import ApiError, InvalidRequest, NotFound
 from nbllama.wire.events import Ping
 from nbllama.wire.records import SCHEMA_VERSION, RequestRecord
@@ -30,7 +30,6 @@ from nbllama.wire.sse import encode, encode_data
 from nbllama.wire.validation import parse_json
 from nbllama.worker.connection import PROTOCOL
 
-COUNT = "/v1/messages/count_tokens"
 PING_S = 10.0
 """Seconds of silence after which a ping is sent, as from a worker."""
 MOST_TRACES = 200
@@ -111,7 +110,7 @@ class PlayerHandler(LocalHandler):
         route, reads = self.route, self.command in ("GET", "HEAD")
         if self.command == "POST" and route == MESSAGES:
             self._messages()
-        elif self.command == "POST" and route == COUNT:
+        elif self.command == "POST" and route == COUNT_TOKENS:
             self._count()
         elif reads and (answer := self._simple().get(route)) is not None:
             self.send_json(answer())
@@ -119,7 +118,7 @@ class PlayerHandler(LocalHandler):
             self._attach()
         elif reads and route.startswith("/v1/models/"):
             self._model(unquote(route.removeprefix("/v1/models/")))
-        elif reads and route.startswith("/nbllama/traces"):
+        elif reads and f"{route}/".startswith("/nbllama/traces/"):
             self._traces([unquote(part) for part in route.split("/")[3:]])
         elif reads and route in ("/", "/api/hello"):
             self.send_bytes(b"", "text/plain")
@@ -185,7 +184,7 @@ class PlayerHandler(LocalHandler):
 
     def _count(self) -> None:
         body = parse_json(self.body)
-        take = self.player.tape.take(COUNT, body)
+        take = self.player.tape.take(COUNT_TOKENS, body)
         exchange, answer = take.exchange, dict(take.exchange.answer or {})
         if exchange.status >= 400:
             answer["request_id"] = self.request_id

@@ -61,7 +61,8 @@ class Heard:
         message = message_of([event for _, event in self.events])
         last = self.events[-1][1] if self.events else {}
         error = last.get("error") if last.get("type") == "error" else None
-        start: dict[str, Any] = next((e["message"] for _, e in self.events if e["type"] == "message_start"), {})
+        told = (event.get("message") for _, event in self.events if event["type"] == "message_start")
+        start: dict[str, Any] = next((message for message in told if isinstance(message, dict)), {})
         first = next((at for at, e in self.events if e["type"] == "content_block_delta"), None)
         timings = {"total_s": self.events[-1][0]} if self.events else {}
         model = str(start.get("model") or "")
@@ -90,7 +91,7 @@ def message_of(events: list[dict[str, Any]]) -> dict[str, Any] | None:
             if (event := _event(data)) is not None:
                 builder.add(event)
         return builder.message() if events and events[-1]["type"] == "message_stop" else None
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
         return None
 
 

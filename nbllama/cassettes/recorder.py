@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import select
 import socket
 import threading
 import time
@@ -20,13 +19,12 @@ from nbllama.cassettes.http_server import LocalHandler, LocalServer
 from nbllama.cassettes.recorded import Heard, refusal
 from nbllama.cassettes.recording import Recording
 from nbllama.errors import NbllamaError
-from nbllama.wire.cassette_file import MESSAGES, Exchange
+from nbllama.wire.cassette_file import COUNT_TOKENS, MESSAGES, Exchange
 from nbllama.wire.errors import ApiError, NotFound, ServerFault
 from nbllama.wire.records import TRACES_OFF, RequestRecord
 from nbllama.worker import connection
 from nbllama.worker.connection import SECRET_HEADER, Endpoint
 
-COUNT = "/v1/messages/count_tokens"
 _TRIES = 5
 _PAUSE_S = 0.05
 _NOT_PASSED = {
@@ -100,16 +98,18 @@ class RecorderHandler(LocalHandler):
 
     def _stream(self, answer: http.client.HTTPResponse, upstream: Endpoint) -> None:
         heard = Heard(self._request(), self.request_id)
-        self.begin_chunks(_passed(answer), answer.status)
-        while data := _next(answer):
-            if not heard.ended and heard.feed(data):
-                self._keep(heard, upstream, answer)
-            self.chunk(data)
-        if heard.ended:
-            self.end_chunks()
-        else:
-            # The connection breaks, as the server's did: who reads here tells the two apart as ever.
-            self.recorder.recording.n_broken_off += 1
+        try:
+            self.begin_chunks(_passed(answer), answer.status)
+            while data := _next(answer):
+                if not heard.ended and heard.feed(data):
+                    self._keep(heard, upstream, answer)
+                self.chunk(data)
+            if heard.ended:
+                self.end_chunks()
+        finally:
+            # Of the server, and the connection breaks here too, so who reads tells the two apart; or of the client.
+            if not heard.ended:
+                self.recorder.recording.broken_off()
 
     def _whole(self, answer: http.client.HTTPResponse, upstream: Endpoint) -> None:
         heard = Heard(self._request(), self.request_id)
@@ -117,9 +117,9 @@ class RecorderHandler(LocalHandler):
             data = answer.read()
         except (OSError, http.client.HTTPException):
             if self._is_message:
-                self.recorder.recording.n_broken_off += 1
+                self.recorder.recording.broken_off()
             return
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             self._note(answer, heard, upstream, json.loads(data))
         kind = answer.headers.get("content-type", "application/json")
         self.send_bytes(data, kind, answer.status, _passed(answer))
@@ -129,9 +129,9 @@ class RecorderHandler(LocalHandler):
         recording, route = self.recorder.recording, self.route.removeprefix("/nbllama")
         if self.command == "GET" and route == "/v1/models" and answer.status == 200 and isinstance(value, dict):
             recording.models([model for model in value.get("data", []) if isinstance(model, dict)])
-        elif self.command != "POST" or route not in (MESSAGES, COUNT) or not isinstance(value, dict):
+        elif self.command != "POST" or route not in (MESSAGES, COUNT_TOKENS) or not isinstance(value, dict):
             return
-        elif answer.status >= 400 or route == COUNT:
+        elif answer.status >= 400 or route == COUNT_TOKENS:
             headers = {name.lower(): told for name, told in answer.headers.items()}
             recording.add(refusal(route, heard.request, answer.status, headers, value))
         else:
@@ -159,7 +159,7 @@ class RecorderHandler(LocalHandler):
     def _request(self) -> dict[str, Any]:
         try:
             value = json.loads(self.body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -171,7 +171,7 @@ class RecorderHandler(LocalHandler):
         def watch(is_done: Callable[[], bool]) -> None:
             with contextlib.suppress(OSError, ValueError):
                 while not is_done() and not self.local.closing.is_set():
-                    if select.select([self.connection], [], [], 0.05)[0] and not self.connection.recv(1):
+                    if self.leaves_within(0.05):
                         break
                 if not is_done():
                     upstream.shutdown(socket.SHUT_RDWR)

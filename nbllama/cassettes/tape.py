@@ -49,7 +49,10 @@ class Tape:
             data = path.read_bytes()
         except OSError as error:
             raise CassetteError(f"{path} cannot be read: {error.strerror or error}") from error
-        return cls(decode(data, path.name), path.name)
+        try:
+            return cls(decode(data, path.name), path.name)
+        except RecursionError as error:
+            raise CassetteError(f"{path.name} is no cassette: a request in it is nested too deeply") from error
 
     @property
     def models(self) -> list[str]:

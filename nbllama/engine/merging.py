@@ -7,7 +7,7 @@ what `llama` does, to the bit, with fewer steps: at each step the threads wait f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ def merge(base: Path, adapter: Path, target: Path, *, base_sha256: str, chat_tem
     Raises LoadFailed where the adapter is for another base or the base is no plain llama; OSError."""
     reader, changes = gguf.GGUFReader(base), Changes(adapter, base_sha256)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
+    architecture = reader.fields["general.architecture"].contents()
+    if architecture != "llama":
+        # Gemma's weights have the same names, and are computed otherwise.
+        raise LoadFailed(
+            f"{base} is of architecture {architecture}, and only a llama can have an adapter merged into it"
+        )
+    changes.check({name: tuple(map(int, tensor.shape)) for name, tensor in tensors.items()})
     parts = list(_parts(tensors, base))
     writer = gguf.GGUFWriter(target, ARCHITECTURE)
     try:
@@ -55,10 +62,23 @@ class Changes:
             reader = gguf.GGUFReader(adapter)
         except ValueError as error:
             raise LoadFailed(f"the adapter {adapter} is broken: {error}") from error
-        made_for = reader.fields.get(BASE_KEY)
+        made_for, alpha = reader.fields.get(BASE_KEY), reader.fields.get("adapter.lora.alpha")
         check_base(adapter, None if made_for is None else str(made_for.contents()), base_sha256)
-        self._alpha = float(reader.fields["adapter.lora.alpha"].contents())
+        if alpha is None:
+            raise LoadFailed(f"the adapter {adapter} is broken: adapter.lora.alpha is missing")
+        self._path, self._alpha = adapter, float(alpha.contents())
         self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in reader.tensors}
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises LoadFailed for a change of a weight that the base has not, or has in another shape.
+
+        `shapes` are the base's as GGUF tells them, (inputs, outputs)."""
+        for name in dict.fromkeys(tensor.rpartition(".lora_")[0] for tensor in self._tensors):
+            a, b = (self._tensors.get(f"{name}.lora_{which}") for which in "ab")
+            if a is None or b is None or (a.shape[0], b.shape[1]) != shapes.get(name) or a.shape[1] != b.shape[0]:
+                raise LoadFailed(
+                    f"the adapter {self._path} does not fit: what it changes of {name or 'a weight'} is another model's"
+                )
 
     def of(self, name: str) -> npt.NDArray[np.float32] | None:
         """Shape of the weight, (outputs, inputs); None for one that stays as it is."""

@@ -33,6 +33,7 @@ WORKERS = (
     "cache_ram",
     "traces",
     "trace_bytes",
+    "probabilities",
     "model_aliases",
     "lenient",
     "formats",
@@ -86,6 +87,7 @@ class NbllamaApp(ExtensionApp):
     cache_ram = _workers("MiB for prefixes that a model keeps in memory outside its context; 0: off.")
     traces = _workers("How many requests' traces are kept; 0: none.")
     trace_bytes = _workers("How many bytes the kept traces may take.")
+    probabilities = _workers("Of how many alternatives of each token a trace tells the probability; 0: none.")
     formats = _workers("How models write calls and thinking, by model id (docs/formats.md).")
     locked = _workers("In a file of the system's: names of settings that nothing else may change.")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from nbllama.views import markup
-from nbllama.views.palette import INK, LINE, shade_of
-from nbllama.views.probabilities import Probabilities
+from nbllama.views.palette import INK, LINE, PAPER, shade_of
+from nbllama.views.probabilities import Probabilities, percent
 from nbllama.views.reading import Reading, Record
 from nbllama.views.tokens import shown
 from nbllama.views.view import Row, View, left_out, shorten
@@ -26,8 +27,13 @@ class Answer:
     def __init__(self, record: Record) -> None:
         self.reading = Reading(record)
         self.ids = self.reading.output_ids
-        told = Probabilities(record)
-        self._p = {(row["i"], row["id"]): row["p"] for row in (*told.alternatives(), *told.rows())}
+        self._told = Probabilities(record)
+
+    @cached_property
+    def _p(self) -> dict[tuple[int, int | None], float | None]:
+        # Only of answers that are asked, mostly the first one: of 20 with 2,000 tokens each it took 2.8 s.
+        told = self._told
+        return {(row["i"], row["id"]): row["p"] for row in (*told.alternatives(), *told.rows())}
 
     @property
     def id(self) -> str:
@@ -174,7 +180,7 @@ def _lines(branch: Branch, first: str, further: str) -> list[str]:
 
 
 def _choice(branch: Branch) -> str:
-    return f"[{branch.token}]" + (f" {_percent(branch.p)}" if branch.p is not None else "")
+    return f"[{branch.token}]" + (f" {percent(branch.p)}" if branch.p is not None else "")
 
 
 def _end(answer: Answer) -> str:
@@ -197,13 +203,9 @@ def _html(branch: Branch) -> str:
 def _chip(branch: Branch) -> str:
     if branch.token is None:
         return ""
-    tint, ink = shade_of(branch.p) if branch.p is not None else ("#ffffff", INK)
+    tint, ink = shade_of(branch.p) if branch.p is not None else (PAPER, INK)
     style = f"background:{tint};color:{ink};border:1px solid {LINE};border-radius:3px;padding:0 3px"
-    said = f"token {branch.start}" + ("" if branch.p is None else f", probability {_percent(branch.p)}")
-    number = "" if branch.p is None else f" {_percent(branch.p)}"
+    said = f"token {branch.start}" + ("" if branch.p is None else f", probability {percent(branch.p)}")
+    number = "" if branch.p is None else f" {percent(branch.p)}"
     chip = f'<span style="{style}" title="{said}">{markup.plain(shorten(branch.token, 60))}</span>'
     return f'<span style="font-size:85%">{branch.start}:</span> {chip}<span style="font-size:85%">{number}</span> '
-
-
-def _percent(p: float) -> str:
-    return "<0.1%" if p < 0.0005 else f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}"

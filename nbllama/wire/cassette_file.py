@@ -23,6 +23,7 @@ from nbllama.wire.records import RequestRecord
 KIND = "nbllama cassette"
 SCHEMA_VERSION = 1
 MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
 
 
 class CassetteError(NbllamaError):
@@ -33,7 +34,7 @@ class CassetteError(NbllamaError):
 class Exchange:
     """One request and its answer.
 
-    `path` is "/v1/messages" or "/v1/messages/count_tokens", `request` the body that was sent. `status` is HTTP's;
+    `path` is MESSAGES or COUNT_TOKENS, `request` the body that was sent. `status` is HTTP's;
     `headers` are those of an error that steer retries. `answer` is the JSON that was answered where that is no Message:
     a count, or an error's body. `record` is the trace of a message, whose `request` is kept here alone; of an error it
     may be missing."""

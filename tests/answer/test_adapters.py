@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from nbllama.answer import published_models
-from nbllama.answer.merged_models import FOLDER
+from nbllama.answer.merged_models import FOLDER, merged_file
 from nbllama.answer.published_models import SMOLLM2, Adapter, Published
 from nbllama.answer.service import Service
 from nbllama.answer.service_settings import ServiceSettings
@@ -210,6 +211,20 @@ def test_a_full_disk_leaves_nothing_and_the_adapter_is_used(
     assert len(said) == 1
     assert said[0].endswith("cannot be written (No space left on device): the adapter is used beside its base, slower")
     assert asyncio.run(answer_of("taught")) == beside, "merged, it answers alike"
+
+
+def test_what_a_faster_worker_has_written_and_holds_open_is_used(
+    taught: Published, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def held_open(half: Path, target: Path) -> None:
+        shutil.copyfile(half, target)
+        raise PermissionError(errno.EACCES, "used by another process")
+
+    assert taught.adapter is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", held_open)
+        used = merged_file(cache / "tiny.gguf", taught.adapter)
+    assert [used] == merged_files(cache) and caplog.text == ""
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_the_adapter_is_used(

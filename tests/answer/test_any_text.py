@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nbllama.answer.service import Service
 from nbllama.answer.service_settings import ServiceSettings
 from nbllama.views.replaying import as_asked
 from nbllama.wire.errors import ApiError
+from nbllama.wire.requests import parse_count_tokens_request
 from tests.views.asking import CALL, RULES, WEATHER, asked, records, user
 
 Fields = dict[str, Any]
@@ -59,6 +61,18 @@ def test_messages_are_the_prompt_of_a_request(doors: Doors, tmp_path: Path) -> N
 
     assert shown["prompt"] == record["prompt"] and shown["spans"] == record["spans"]
     assert len(shown["prompt_ids"]) == len(record["prompt_ids"]) and shown["n_ctx"] == record["n_ctx"]
+
+
+def test_messages_are_read_while_other_streams_go_on(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def noting(body: bytes) -> Any:
+        threads.append(threading.current_thread())
+        return parse_count_tokens_request(body)
+
+    monkeypatch.setattr(any_text, "parse_count_tokens_request", noting)
+    assert doors(lambda door: door.tokenize({**asked(user("Hello")), "model": ""}, client="local"))["prompt_ids"]
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
 
 
 def test_a_text_is_read_as_an_answer_was(doors: Doors, tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from nbllama.cassettes.tape import NoRecording
-from nbllama.wire.cassette_file import MESSAGES, CassetteError, Exchange
+from nbllama.cassettes.tape import NoRecording, Tape
+from nbllama.wire.cassette_file import MESSAGES, Cassette, CassetteError, Exchange, encode
 from tests.cassettes.tapes import answering, asking, recorded, tape, text
 
 COUNT = "/v1/messages/count_tokens"
@@ -57,6 +60,16 @@ def test_a_count_is_another_request() -> None:
     assert played.take(COUNT, asking("hi")).exchange.answer == {"input_tokens": 7}
     with pytest.raises(NoRecording, match="holds no recording of /v1/messages:"):
         played.take(MESSAGES, asking("hi"))
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    file = tmp_path / "deep.json"
+    file.write_bytes(encode(Cassette(exchanges=[Exchange(MESSAGES, {"messages": deep}, answer={})]), compressed=False))
+    with pytest.raises(CassetteError, match=r"deep\.json is no cassette: "):
+        Tape.load(file)
 
 
 def test_an_empty_cassette_is_refused() -> None:

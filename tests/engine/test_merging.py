@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -66,6 +67,21 @@ def test_an_adapter_for_another_base_is_refused(base: Path, tmp_path: Path) -> N
     assert not (tmp_path / "merged.gguf").exists()
 
 
+@pytest.mark.parametrize("other", [{"width": 32}, {"layers": 9}])
+def test_an_adapter_that_changes_other_weights_is_refused(base: Path, tmp_path: Path, other: Any) -> None:
+    adapter = write_tiny_adapter(tmp_path / "a.gguf", **other)
+    with pytest.raises(LoadFailed, match=r"a\.gguf does not fit: what it changes of blk\..*attn_output\.weight"):
+        merge(base, adapter, tmp_path / "merged.gguf", base_sha256="c0ffee", chat_template=TEMPLATE)
+    assert not (tmp_path / "merged.gguf").exists()
+
+
+def test_a_base_of_another_architecture_is_refused(base: Path, tmp_path: Path) -> None:
+    adapter = write_tiny_adapter(tmp_path / "a.gguf")
+    gemma = _quantised(base, tmp_path / "gemma.gguf", architecture="gemma")
+    with pytest.raises(LoadFailed, match="is of architecture gemma, and only a llama"):
+        merge(gemma, adapter, tmp_path / "merged.gguf", base_sha256="c0ffee", chat_template=TEMPLATE)
+
+
 def test_a_base_with_weights_that_would_be_lost_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = write_tiny_adapter(tmp_path / "a.gguf")
     biased = _quantised(base, tmp_path / "biased.gguf", more="blk.0.attn_q.bias")
@@ -73,9 +89,9 @@ def test_a_base_with_weights_that_would_be_lost_is_refused(base: Path, tmp_path:
         merge(biased, adapter, tmp_path / "merged.gguf", base_sha256="c0ffee", chat_template=TEMPLATE)
 
 
-def _quantised(base: Path, target: Path, *, more: str | None = None) -> Path:
+def _quantised(base: Path, target: Path, *, more: str | None = None, architecture: str = "llama") -> Path:
     """`base` with its matrices in Q4_1, and a tensor `more`."""
-    reader, writer = gguf.GGUFReader(base), gguf.GGUFWriter(target, "llama")
+    reader, writer = gguf.GGUFReader(base), gguf.GGUFWriter(target, architecture)
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
             item = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None

@@ -37,6 +37,8 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(starting, "_has_llama_cpp", lambda: False)
     monkeypatch.setattr(trace, "_last", None)
+    # A fake worker's records do not come by waiting.
+    monkeypatch.setattr(trace, "_PAUSE", 0.0)
     monkeypatch.setattr(last_error, "failed", None)
     conversations.clear()
     yield folder

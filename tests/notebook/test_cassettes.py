@@ -222,6 +222,33 @@ def test_what_cannot_be_recorded_to_is_said_at_once(tmp_path: Path) -> None:
     assert len(decode((tmp_path / "old.json").read_bytes(), "old.json").exchanges) == 1
 
 
+def test_two_kernels_that_record_to_one_file_lose_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "lesson.json"
+    one, other = Recording(file), Recording(file)
+    one.add(recorded(asking("hi"), answering(text("one"))))
+    other.add(recorded(asking("ho"), answering(text("other"))))
+
+    assert one.failure == "" and "lesson.json was changed by somebody else" in other.failure
+    assert len(decode(file.read_bytes(), "lesson.json").exchanges) == 1
+    file.rename(tmp_path / "first.json")
+    other.add(recorded(asking("hu"), answering(text("other"))))
+    assert other.failure == "", "what it could not write before is in it"
+    assert len(decode(file.read_bytes(), "lesson.json").exchanges) == 2
+
+
+def test_a_file_that_is_full_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "lesson.json.gz"
+    recording = Recording(file)
+    recording.add(recorded(asking("hi"), answering(text("one"))))
+    monkeypatch.setattr("nbllama.cassettes.recording.MOST_BYTES", 20_000)
+    recording.add(recorded(asking("long"), answering(text("word " * 4000))))
+    recording.add(recorded(asking("ho"), answering(text("two"))))
+
+    assert "is full with" in recording.failure and "record to another file" in recording.failure
+    assert [one.request for one in decode(file.read_bytes(), "lesson.json.gz").exchanges] == [asking("hi")]
+    assert recording.n_recorded == 1
+
+
 def test_what_cannot_be_replayed_is_said_at_once(tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     file.write_bytes(encode(tape(recorded(asking("hi"), answering())).cassette, compressed=False))

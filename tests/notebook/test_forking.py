@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -179,6 +180,42 @@ def test_a_browser_sees_the_same_tree(origin: trace.Trace) -> None:
     assert "<script" not in page.lower()
 
 
+def test_the_live_view_goes_on_from_an_alternative(origin: trace.Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "_last", origin)
+    assert nbllama.last is not None
+    panel = nbllama.last.probabilities().widget()
+    view = origin.probabilities().view
+    others = [(i, n) for i in range(len(view.rows())) for n, one in enumerate(view.candidates(i)) if _may_stand(one)]
+    # In place of the call, and behind it or inside its arguments, which are no text of the message.
+    for at, place in (others[0], others[-1]):
+        token = view.candidates(at)[place]
+        panel.pick.value = at
+        panel.alternatives.value = place
+        panel.go_on.click()
+
+        assert panel.alarm.value == "" and panel.go_on in _on_screen(panel)
+        branch = panel.branches.grown[-1]
+        forked = next(one for one in reversed(forking._kept.values()) if one.id != origin.id)
+        assert forked.record["output_ids"][: at + 1] == [*origin.record["output_ids"][:at], token["id"]]
+        assert branch.said and forked.record["output_text"].endswith(token["piece"] + branch.said)
+        assert f"token {at}, instead of" in panel.branches.tree.value
+        first_words = html.escape(branch.said.partition("\n")[0])
+        assert first_words and first_words in panel.branches.tree.value
+        (output,) = panel.branches.results.children[-1].outputs
+        assert forked.id in output["data"]["text/html"]
+    assert others[0][0] == 0 < others[-1][0]
+    assert len(origin.tree().df["trace"].dropna()) == 3
+    panel.close()
+
+
+def test_the_live_view_of_a_file_has_no_such_button(origin: trace.Trace, tmp_path: Path) -> None:
+    panel = nbllama.trace(origin.save(tmp_path / "lesson.json")).probabilities().widget()
+
+    assert panel.alternatives in _on_screen(panel)
+    assert not {panel.go_on, panel.branches.box} & set(_on_screen(panel))
+    panel.close()
+
+
 def test_the_example_of_the_docs_runs(origin: trace.Trace) -> None:
     text = (Path(__file__).parents[2] / "docs" / "fork.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -187,6 +224,14 @@ def test_the_example_of_the_docs_runs(origin: trace.Trace) -> None:
 
     assert len(names["answer"].tree().df["trace"].dropna()) == 3
     assert nbllama.last is names["answer"]
+
+
+def _may_stand(one: dict[str, Any]) -> bool:
+    return not one["chosen"] and not one["forbidden"]
+
+
+def _on_screen(widget: Any) -> list[Any]:
+    return [widget, *(one for child in getattr(widget, "children", ()) for one in _on_screen(child))]
 
 
 def _shown(one: trace.Trace) -> list[tuple[str, str]]:

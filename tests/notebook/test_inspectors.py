@@ -234,7 +234,7 @@ def test_a_widget_is_made_of_the_view(trace: Trace, monkeypatch: pytest.MonkeyPa
 
     for name in NAMES:
         inspector = getattr(trace, name)()
-        wanted = (inspector.view, trace) if name == "probabilities" else (inspector.view,)
+        wanted = (inspector.view, trace.fork) if name == "probabilities" else (inspector.view,)
         assert inspector.widget() == wanted
 
 

@@ -14,7 +14,7 @@ import pytest
 from IPython.core.error import UsageError
 
 import nbllama
-from nbllama.notebook import display, trace
+from nbllama.notebook import display
 from nbllama.notebook.errors import AskError, ToolsError
 from nbllama.notebook.tools import view
 from nbllama.notebook.tools.calling import Call
@@ -53,9 +53,7 @@ def calling(*calls: tuple[str, Any], ending: str = "tool_use") -> list[Sent]:
 
 
 @pytest.fixture
-def tools(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    # This worker keeps no records: nothing comes by asking again.
-    monkeypatch.setattr(trace, "_TRIES", 1)
+def tools(shell: Shell) -> Shell:
     shell.run(TOOLS)
     return shell
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import nbllama
-from nbllama.notebook import trace as trace_module
 from nbllama.notebook.errors import TraceError
 from nbllama.wire.answers import new_message
 from nbllama.wire.errors import NotFound
@@ -96,8 +95,7 @@ def test_a_trace_is_found_by_message_too(last: Any) -> None:
         nbllama.trace(5)
 
 
-def test_no_trace(worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_module, "_PAUSE", 0.0)
+def test_no_trace(worker: FakeWorker) -> None:
     with pytest.raises(TraceError, match="no trace of req_nobody"):
         nbllama.trace("req_nobody")
     with pytest.raises(TraceError, match="no trace of msg_…"):

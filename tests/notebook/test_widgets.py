@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from ipywidgets.widgets.widget import _instances  # type: ignore[import-untyped]
 from nbllama.notebook import widgets
 from nbllama.notebook.widgets import panel as panels
 from nbllama.notebook.widgets.chips import PER_PAGE
+from nbllama.notebook.widgets.side_by_side import side_by_side
 from nbllama.views.cache import Cache
 from nbllama.views.calls import Calls
 from nbllama.views.events import Events
@@ -196,11 +198,17 @@ def test_tokens_are_filtered_and_searched(record: Record) -> None:
     assert "".join(texts(panel)).count("Paris") == panel.found.value.count("Paris") + 1
     panel.search.value = f"#{of_user[0].id}"
     assert set(texts(panel)) == {of_user[0].shown}
+    for no_id in ("#²", "#" + "9" * 5000):
+        panel.search.value = no_id
+        assert panel.alarm.value == "" and texts(panel) == []
+    panel.search.value = f"#{of_user[0].id}"
     panel.chips.buttons[0].click()
     panel.in_place.click()
     assert panel.search.value == "" and len(texts(panel)) > 1
     panel.search.value = "not there"
     assert texts(panel) == [] and "0 tokens" in panel.found.value
+    panel.chips.buttons[3].click()
+    assert panel.alarm.value == "", "a click on the way when the chips went"
 
 
 def texts(panel: Any) -> list[str]:
@@ -239,6 +247,21 @@ def test_what_the_engine_dropped_is_shown_as_the_same(both: list[Record]) -> Non
     panel = widgets.cache(Cache(after, both[0]))
     assert panel.view.causes[0].name == "eviction"
     assert "now: computed again" in panel.sides.value and "border-bottom" not in panel.sides.value
+
+
+def test_one_word_again_and_again_is_compared_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    longest = SequenceMatcher.find_longest_match
+
+    def counted(matcher: Any, *place: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        assert steps < 20, "each looks at every pair of equal words"
+        return longest(matcher, *place)
+
+    monkeypatch.setattr(SequenceMatcher, "find_longest_match", counted)
+    assert "border-bottom" in side_by_side("a," * 3000, "a." * 3000)
+    assert "border-bottom" not in side_by_side("a," * 3000, "a," * 3000)
 
 
 def test_the_parser_is_stepped_forward_and_back(record: Record) -> None:
@@ -298,6 +321,13 @@ def test_the_message_grows_with_the_time(record: Record) -> None:
     assert panel.n == len(record["events"]) - 1 and "The message is complete" not in panel.message.value
 
 
+def test_of_a_stream_of_errors_the_last_ones_are_shown() -> None:
+    error = {"type": "error", "error": {"message": "no cells"}}
+    panel = widgets.events(Events.of([{"type": "message_start", "message": {}}, *[error] * 2000]))
+    panel.player.go(2001)
+    assert panel.message.value.count("no cells") == 12 and "1,988 endings before these" in panel.message.value
+
+
 def test_the_player_has_any_speed(record: Record) -> None:
     player = widgets.events(Events(record)).player
     for speed in (0.01, 0.5, 1.0, 20.0):
@@ -338,7 +368,7 @@ def test_a_finding_leads_to_its_event(record: Record) -> None:
     assert panel.findings.value is None
 
 
-def test_an_alternative_says_what_it_would_have_meant(record: Record) -> None:
+def test_an_alternative_says_what_it_would_have_meant(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     view = Probabilities(record)
     panel = widgets.probabilities(view)
     panel.chips.buttons[1].click()
@@ -355,6 +385,11 @@ def test_an_alternative_says_what_it_would_have_meant(record: Record) -> None:
     assert panel.go_on not in list(on_screen(panel)), "nobody can continue it"
     panel.surprising.click()
     assert panel.at == 1
+    drawn: list[int] = []
+    monkeypatch.setattr(panel.chips, "choose", drawn.append)
+    panel.chips.buttons[3].click()
+    panel.pick.value = 2
+    assert drawn == [3, 2] and panel.at == 2, "each is drawn once"
 
 
 def test_the_answer_is_continued_and_its_branches_are_a_tree(record: Record) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nbllama.views.masking import covered_record
+from nbllama.views.probabilities import Probabilities
 from nbllama.views.tree import MOST_ANSWERS, Tree
 from tests.views.test_views import tags
 
@@ -55,6 +56,19 @@ def test_what_they_share_stands_once_and_each_branch_where_it_leaves() -> None:
         "│  └─ 5: [·bad] 25% → done (req_3)",
         "└─ 3: [·Rome] 30%  is bad → max_tokens (req_2)",
     ]
+
+
+def test_of_many_answers_only_one_is_asked_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = Probabilities.alternatives
+
+    def counted(view: Probabilities) -> Any:
+        asked.append(view.reading.text("id"))
+        return real(view)
+
+    monkeypatch.setattr(Probabilities, "alternatives", counted)
+    tree = Tree([ORIGIN, *({**ROME, "id": f"req_{n}"} for n in range(20))])
+    assert "[·Rome] 30%" in tree.text() and asked == ["req_1"]
 
 
 def test_rows_are_plain_and_name_tokens_and_traces() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
 
-from nbllama.notebook.widgets.panel import Panel, html, put, words
+from nbllama.notebook.widgets.panel import html, put, words
 from nbllama.views import markup
 from nbllama.views.palette import look_of
 from nbllama.views.view import shorten
@@ -27,10 +28,10 @@ class Branch:
 
 
 class Branches:
-    """Grows a branch with `add`. The tree is in the order of the answer, each branch once."""
+    """Grows a branch with `add`. The tree is in the order of the answer, the results in the order of asking."""
 
-    def __init__(self, panel: Panel, answer: str) -> None:
-        self._panel, self._answer = panel, answer
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
         self.tree = html()
         self.results = ipywidgets.Accordion()
         self.results.layout.display = "none"
@@ -61,10 +62,19 @@ class Branches:
 
 def said_of(result: Any, begun: str) -> str:
     """What came behind `begun`, where the result is a text or says one; where that begins otherwise, all of it."""
-    said = result if isinstance(result, str) else getattr(result, "text", "")
-    if not isinstance(said, str) or not said:
+    said = _spelled(result)
+    if not said:
         return ""
     return said.removeprefix(begun) if said.startswith(begun) else f" … {said}"
+
+
+def _spelled(result: Any) -> str:
+    """Of a trace all that the model wrote: its `text` has no thinking and no calls, in which a branch may begin."""
+    if isinstance(result, str):
+        return result
+    record = getattr(result, "record", None)
+    said = record.get("output_text") if isinstance(record, Mapping) else getattr(result, "text", "")
+    return said if isinstance(said, str) else ""
 
 
 def _shown(result: Any) -> Any:

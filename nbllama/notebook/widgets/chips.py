@@ -119,9 +119,15 @@ class Chips:
     def _button(self, chip: Chip) -> Any:
         style, usual, _ = self._skin(chip.skin)
         button = ipywidgets.Button(style=style, layout=usual)
-        button.on_click(self._panel.guarded(lambda _: self._on_pick(self._first + self.buttons.index(button))))
+        button.on_click(self._panel.guarded(lambda _: self._clicked(button)))
         self._panel.own(button)
         return button
+
+    def _clicked(self, button: Any) -> None:
+        number = self._first + self.buttons.index(button)
+        # One may be clicked in the browser when it is gone here already.
+        if number < self._n:
+            self._on_pick(number)
 
     def _skin(self, skin: Skin) -> tuple[Any, Any, Any]:
         """(style, layout, layout of the chosen one), shared by all chips that look so."""

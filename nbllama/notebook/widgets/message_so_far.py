@@ -10,6 +10,7 @@ from nbllama.views import markup
 from nbllama.views.palette import GOOD, GOOD_LINE, INK, look_of
 
 MOST_BLOCKS = 12
+"""That are shown, and as many endings, of which a broken stream may have thousands."""
 MOST_CHARS = 3000
 """Of a block; of a longer one its end is shown, which is where it grows."""
 _LOOKS = {"text": "answer: text", "thinking": "answer: thinking", "tool_use": "tools"}
@@ -48,7 +49,9 @@ def message_html(events: Iterable[Any]) -> str:
     parts += [_block(index, block, message.last) for index, block in blocks[-MOST_BLOCKS:]]
     if not blocks:
         parts.append(markup.sentences(["The message has begun; it has no content yet."]))
-    return "".join([*parts, *map(_ending, message.ending)])
+    more = len(message.ending) - MOST_BLOCKS
+    parts += [markup.sentences([f"… {more:,} endings before these …"])] if more > 0 else []
+    return "".join([*parts, *map(_ending, message.ending[-MOST_BLOCKS:])])
 
 
 def _take(message: _Message, event: Mapping[str, Any]) -> None:
@@ -96,15 +99,11 @@ def _block(index: str, block: _Block, last: tuple[str, str]) -> str:
     before = max(0, len(kept) - MOST_CHARS)
     dots = f"<i>… {before:,} characters before this …</i><br>" if before else ""
     mark = f"background:{GOOD};color:{INK};border-bottom:2px solid {GOOD_LINE}"
-    grown = f'<span style="{mark}">{_lines(new)}</span>' if new else ""
+    grown = f'<span style="{mark}">{markup.plain(new)}</span>' if new else ""
     frame = f"{markup.MONO};white-space:pre-wrap;border:1px solid #767676;border-radius:4px;padding:4px 8px"
     border = "border-left:4px solid #767676" if not block.open else f"border-left:4px solid {GOOD_LINE}"
-    body = f'<div style="{frame};{border};min-height:1.4em">{dots}{_lines(kept[before:])}{grown}</div>'
+    body = f'<div style="{frame};{border};min-height:1.4em">{dots}{markup.plain(kept[before:])}{grown}</div>'
     return f'<div style="margin:6px 0">{chip}{markup.plain(said)}{body}</div>'
-
-
-def _lines(text: str) -> str:
-    return markup.plain(text)
 
 
 def _ending(text: str) -> str:

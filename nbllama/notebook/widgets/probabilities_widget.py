@@ -50,7 +50,7 @@ class ProbabilitiesPanel(Panel):
             options=[], rows=6, description="instead", **compact("auto", max_width="520px")
         )
         self.go_on = self.button("continue from here", "the model goes on with this token instead", self._continue)
-        self.branches = Branches(self, "".join(row["piece"] for row in self._rows[:200]))
+        self.branches = Branches("".join(row["piece"] for row in self._rows[:200]))
         self.on(self.pick, self._pick)
         self.on(self.alternatives, self._choose)
         self._fill()
@@ -81,8 +81,11 @@ class ProbabilitiesPanel(Panel):
         return Chip(f"{shorten(piece, 30)}{percentage}", said, Skin(background, ink, border), piece.endswith("⏎"))
 
     def _pick(self, n: int) -> None:
+        if self.pick.value != n:
+            # Comes back here.
+            self.pick.value = n
+            return
         self.at = n
-        self.pick.value = n
         self.chips.choose(n)
         self._candidates = self.view.candidates(n)
         put(self.bars, self._bars(n))

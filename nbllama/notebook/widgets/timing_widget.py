@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import ipywidgets  # type: ignore[import-untyped]
 
@@ -37,6 +36,7 @@ class TimingPanel(Panel):
     def __init__(self, view: Timing) -> None:
         super().__init__(view)
         self._rows = view.rows()
+        self._token_rows: dict[int, list[Row]] = {}
         self.switch = ipywidgets.ToggleButtons(options=[PHASES, TOKENS], value=PHASES)
         options = [(words(f"{n + 1}. {_name(row)}"), n) for n, row in enumerate(self._rows)]
         self.request = ipywidgets.Dropdown(
@@ -87,12 +87,12 @@ class TimingPanel(Panel):
 
     def _gaps(self, chosen: int) -> Sequence[Row]:
         """The tokens of one request; the gap of its first is the time until it came."""
+        if chosen not in self._token_rows:
+            rows = Timing(self.view.readings[chosen].data).token_rows()
+            self._token_rows[chosen] = [
+                one | {"gap": one["time"] if one["gap"] is None else one["gap"]} for one in rows
+            ]
         return self._token_rows[chosen]
-
-    @cached_property
-    def _token_rows(self) -> list[list[Row]]:
-        each = [Timing(reading.data).token_rows() for reading in self.view.readings]
-        return [[one | {"gap": one["time"] if one["gap"] is None else one["gap"]} for one in rows] for rows in each]
 
     def _token(self, chosen: int, at: int, gaps: Sequence[Row]) -> str:
         reading, one = self.view.readings[chosen], gaps[at]

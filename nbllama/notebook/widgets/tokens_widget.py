@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from nbllama.views.view import shorten
 _AROUND = 12
 """Tokens that are shown before and behind the one that is picked."""
 _MOST_BYTES = 64
+_ID = re.compile("#[0-9]+")
 
 
 def tokens(view: Tokens) -> TokensPanel:
@@ -99,8 +101,9 @@ class TokensPanel(Panel):
 
     def _hits(self, searched: str) -> Iterator[int]:
         """Tokens that hold some of it: a word may be spread over several. `#12` is the token with the id 12."""
-        if searched.startswith("#") and searched[1:].isdigit():
-            yield from (n for n, token in enumerate(self._all) if token.id == int(searched[1:]))
+        if _ID.fullmatch(searched):
+            wished = searched[1:].lstrip("0") or "0"
+            yield from (n for n, token in enumerate(self._all) if str(token.id) == wished)
         for first, last, text, starts in self._texts:
             at = text.find(wanted := searched.encode(errors="replace"))
             while at >= 0:
