@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN", help=origin_help)
     ctx_help = "context in tokens (default: 8192 or what the model was trained for, the smaller)"
     parser.add_argument("--ctx", type=int, metavar="N", help=ctx_help)
-    replay_help = "answer from this recording (`%%llama record FILE`), without a model"
+    replay_help = "answer from this cassette (`%%llama record FILE`), without a model"
     parser.add_argument("--replay", metavar="FILE", help=replay_help)
     speed_help = "of a replay: 1 as recorded, 4 four times as fast, 0 at once (default: 1)"
     parser.add_argument("--speed", metavar="X", help=speed_help)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import quote
 
 from nbllama.errors import NbllamaError
 from nbllama.notebook.errors import TraceError
@@ -42,7 +43,7 @@ def fetch(endpoint: Endpoint, id: str, *, tries: int | None = None) -> dict[str,
     while True:
         left -= 1
         try:
-            return connection.request_json(endpoint, "GET", f"/nbllama/traces/{id}")
+            return connection.request_json(endpoint, "GET", f"/nbllama/traces/{quote(id, safe='')}")
         except NotFound as error:
             if TRACES_OFF in str(error):
                 raise TraceError(f"no trace of {id}: {TRACES_OFF}") from error

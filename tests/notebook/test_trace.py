@@ -98,6 +98,8 @@ def test_a_trace_is_found_by_message_too(last: Any) -> None:
 def test_no_trace(worker: FakeWorker) -> None:
     with pytest.raises(TraceError, match="no trace of req_nobody"):
         nbllama.trace("req_nobody")
+    with pytest.raises(TraceError, match="no trace of msg_…"):
+        nbllama.trace("msg_…")
 
 
 def test_a_trace_that_was_looked_at_outlives_its_worker(worker: FakeWorker) -> None:
