@@ -17,14 +17,12 @@ from nbllama.engine.errors import DecodeAborted, EngineStopped
 from nbllama.engine.in_flight import InFlight
 from nbllama.engine.jobs import Failed, Finished
 from nbllama.engine.lane import Lane
-from nbllama.engine.llama_runtime import LlamaOptions, LlamaRuntime, initialise
+from nbllama.engine.llama_runtime import LlamaOptions, LlamaRuntime
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Row
 from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
 from tests.engine.harness import Collected, submit, wait
-from tests.engine.tiny_gguf import write_tiny_llama
 
-DEMO = Path(__file__).parents[2] / "nbllama" / "models" / "demo.gguf"
 MINUTES = 600.0
 
 
@@ -266,12 +264,6 @@ def test_cancels_at_any_time_interrupt_none_but_their_own(start: Start, monkeypa
     assert not strangers
     assert [job.text for job in neighbours] == ["one two three"] * len(neighbours)
     assert all(isinstance(job.ending, Finished) for job in cancelled)
-
-
-@pytest.fixture(scope="module")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    initialise()
-    return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny.gguf", DEMO)
 
 
 EXACT = LlamaOptions(n_ctx=1024, n_threads=1, n_batch=256, flash_attention=False, f32_cells=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,12 @@ import pytest
 from nbllama.engine import drawing
 from nbllama.engine.jobs import Finished, Reread, Tokens
 from nbllama.engine.likelihood import LEAST_LOGPROB, Likelihood, Reader, forced_token, likelihood, n_possible
-from nbllama.engine.llama_runtime import LlamaOptions, LlamaRuntime, initialise
+from nbllama.engine.llama_runtime import LlamaRuntime
 from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Row
 from nbllama.engine.scripted_runtime import Script, ScriptedRuntime
 from tests.engine.harness import Collected, submit, wait
-from tests.engine.tiny_gguf import write_tiny_llama
-
-DEMO = Path(__file__).parents[2] / "nbllama" / "models" / "demo.gguf"
-EXACT = LlamaOptions(n_ctx=1024, n_threads=1, flash_attention=False, f32_cells=True)
+from tests.engine.tiny_model import EXACT
 
 
 def exact(row: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -125,23 +122,6 @@ def told(job: Collected) -> list[Likelihood]:
             found[outcome.index : outcome.index + len(outcome.likelihoods)] = outcome.likelihoods
     assert len(found) == len(job.ids)
     return found
-
-
-@pytest.fixture(scope="module")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    initialise()
-    return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny.gguf", DEMO)
-
-
-@pytest.fixture
-def tiny(tiny_path: Path) -> Iterator[tuple[EngineLoop, LlamaRuntime]]:
-    runtime = LlamaRuntime.load(tiny_path, "tiny", EXACT)
-    loop = EngineLoop()
-    loop.add_model("model", runtime)
-    loop.start()
-    yield loop, runtime
-    loop.check_integrity()
-    loop.close()
 
 
 def reference(path: Path, prompt: list[int], ids: list[int]) -> list[npt.NDArray[np.float32]]:

@@ -7,7 +7,6 @@ Equality is asked of F32 weights, F32 cells and no flash attention only: there b
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +19,7 @@ from nbllama.engine.loop import EngineLoop
 from nbllama.engine.runtime import Row
 from nbllama.engine.sampling import SamplingSettings
 from tests.engine.harness import submit, wait
-from tests.engine.tiny_gguf import write_tiny_llama
-
-DEMO = Path(__file__).parents[2] / "nbllama" / "models" / "demo.gguf"
-EXACT = LlamaOptions(n_ctx=1024, n_threads=1, flash_attention=False, f32_cells=True)
-
-
-@pytest.fixture(scope="module")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    initialise()
-    return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny.gguf", DEMO)
-
-
-@pytest.fixture
-def tiny(tiny_path: Path) -> Iterator[tuple[EngineLoop, LlamaRuntime]]:
-    runtime = LlamaRuntime.load(tiny_path, "tiny", EXACT)
-    loop = EngineLoop()
-    loop.add_model("model", runtime)
-    loop.start()
-    yield loop, runtime
-    loop.check_integrity()
-    loop.close()
+from tests.engine.tiny_model import DEMO, EXACT
 
 
 def prompt(runtime: LlamaRuntime, text: str) -> list[int]:
